@@ -1,0 +1,35 @@
+"""What long work needs to know of whoever asked for it: where to report, when to stop."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class JobCancelled(Exception):
+    """Raised inside work that was told to stop."""
+
+
+class Control(Protocol):
+    """Reports go in, the wish to stop comes out; implementations are thread-safe."""
+
+    def check(self) -> None:
+        """Raise `JobCancelled` when the work should stop."""
+
+    def stage(self, name: str, total: int, bytes_total: int = 0) -> None:
+        """Begin a stage of `total` items and `bytes_total` bytes."""
+
+    def advance(self, items: int = 0, n_bytes: int = 0) -> None:
+        """Count finished items and bytes."""
+
+
+class Unattended:
+    """A `Control` for callers who neither watch nor stop."""
+
+    def check(self) -> None:
+        """Never stop."""
+
+    def stage(self, name: str, total: int, bytes_total: int = 0) -> None:
+        """Report to nobody."""
+
+    def advance(self, items: int = 0, n_bytes: int = 0) -> None:
+        """Report to nobody."""

@@ -1,0 +1,1 @@
+"""What one read of a lineup tells about it."""

@@ -1,0 +1,128 @@
+"""What an inspection found, in numpy columns that a window can draw without reading weights."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.checkpoints.grid import Grid
+
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
+
+RESULT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Sums over the entries of each tensor (or of each group of tensors).
+
+    With n rows, m fine-tuned models and the vectors v = (a, tau_1 .. tau_m), where
+    a = aligned - base and tau_i = fine-tuned_i - reference:
+
+    - `gram` float64 [n, m + 1, m + 1]: inner products <v_i, v_j>; row and column 0 belong to a
+      and are nan where a tensor has no alignment vector
+    - `norm2` float64 [n]: squared norm of the reference tensor
+    - `numel` int64 [n]
+    - `conflicts` int64 [n, m]: entries where tau_i and a have opposite signs
+    - `zeros` int64 [n, m]: entries where tau_i is exactly zero
+    - `non_finite` int64 [n, m + 2]: NaN or Inf entries in base, reference, fine-tuned models
+    """
+
+    names: tuple[str, ...]
+    finetuned: tuple[str, ...]
+    has_alignment: bool
+    gram: Floats
+    norm2: Floats
+    numel: Counts
+    conflicts: Counts
+    zeros: Counts
+    non_finite: Counts
+
+    def summed(self, group_of: npt.NDArray[np.int32], labels: tuple[str, ...]) -> Inspection:
+        """Add rows up: row i goes to group `group_of[i]`, int32 [n], which `labels` names."""
+
+        def add(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            out = np.zeros((len(labels), *values.shape[1:]), dtype=values.dtype)
+            np.add.at(out, group_of, values)
+            return out
+
+        return Inspection(
+            names=labels,
+            finetuned=self.finetuned,
+            has_alignment=self.has_alignment,
+            gram=add(self.gram),
+            norm2=add(self.norm2),
+            numel=add(self.numel),
+            conflicts=add(self.conflicts),
+            zeros=add(self.zeros),
+            non_finite=add(self.non_finite),
+        )
+
+    def grouped(self, grid: Grid) -> Inspection:
+        """Add the rows of each of the grid's groups up."""
+        return self.summed(grid.group_of, grid.labels)
+
+    def total(self) -> Inspection:
+        """Add all rows up to one; tensors without an alignment vector add nothing to a's sums."""
+        return Inspection(
+            names=("all",),
+            finetuned=self.finetuned,
+            has_alignment=self.has_alignment,
+            gram=np.nansum(self.gram, axis=0, keepdims=True),
+            norm2=self.norm2.sum(keepdims=True),
+            numel=self.numel.sum(keepdims=True),
+            conflicts=self.conflicts.sum(axis=0, keepdims=True),
+            zeros=self.zeros.sum(axis=0, keepdims=True),
+            non_finite=self.non_finite.sum(axis=0, keepdims=True),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write to `path` (npz without pickles) by way of a temporary name."""
+        partial = path.with_name(path.name + ".partial")
+        meta = {
+            "version": RESULT_VERSION,
+            "names": self.names,
+            "finetuned": self.finetuned,
+            "has_alignment": self.has_alignment,
+        }
+        with open(partial, "wb") as file:
+            np.savez(
+                file,
+                meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
+                gram=self.gram,
+                norm2=self.norm2,
+                numel=self.numel,
+                conflicts=self.conflicts,
+                zeros=self.zeros,
+                non_finite=self.non_finite,
+            )
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Inspection | None:
+        """Read what `save` wrote; None when it is missing, damaged or of another version."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                meta = json.loads(data["meta"].tobytes())
+                if meta["version"] != RESULT_VERSION:
+                    return None
+                return cls(
+                    names=tuple(meta["names"]),
+                    finetuned=tuple(meta["finetuned"]),
+                    has_alignment=meta["has_alignment"],
+                    gram=data["gram"],
+                    norm2=data["norm2"],
+                    numel=data["numel"],
+                    conflicts=data["conflicts"],
+                    zeros=data["zeros"],
+                    non_finite=data["non_finite"],
+                )
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+            return None

@@ -1,0 +1,249 @@
+"""Computes everything an inspection shows in one pass over the lineup's bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trimtab.checkpoints import Lineup, Source
+from trimtab.checkpoints.reader import TensorReader
+from trimtab.control import Control
+from trimtab.inspection.result import RESULT_VERSION, Inspection
+from trimtab.paths import cache_dir
+
+#: elements per step: the float32 vectors of a lineup stay in the processor's cache
+CHUNK = 1 << 17
+#: elements per unit of work handed to a thread
+UNIT = 1 << 22
+_KEPT_RESULTS = 100
+# tiny products must not underflow to zero before their sign is read
+_SIGN_SCALE = 2.0**64
+
+
+@dataclass
+class _Sums:
+    """Partial sums of one unit of work."""
+
+    gram: np.ndarray
+    norm2: float
+    conflicts: np.ndarray
+    zeros: np.ndarray
+    non_finite: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Unit:
+    row: int
+    low: int
+    high: int
+
+
+def cache_path(lineup: Lineup) -> Path:
+    """Return where the inspection of this lineup's content is kept."""
+    key = hashlib.blake2b(f"{RESULT_VERSION} {lineup.fingerprint}".encode(), digest_size=16)
+    return cache_dir() / "inspections" / f"{key.hexdigest()}.npz"
+
+
+def inspect_cached(
+    lineup: Lineup, control: Control, threads: int | None = None
+) -> tuple[Path, bool]:
+    """Return the path of the lineup's inspection and whether it was in the cache already."""
+    path = cache_path(lineup)
+    found = Inspection.load(path)
+    names = tuple(m.name for m in lineup.finetuned)
+    if found is not None and found.names == lineup.names and found.finetuned == names:
+        path.touch()
+        return path, True
+    result = inspect(lineup, control, threads)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result.save(path)
+    kept = sorted(path.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in kept[_KEPT_RESULTS:]:
+        old.unlink(missing_ok=True)
+    return path, False
+
+
+def bytes_to_read(lineup: Lineup) -> int:
+    """Return how many bytes an inspection of `lineup` reads."""
+    return sum(_row_bytes(lineup, row) for row in range(len(lineup.names)))
+
+
+def _row_bytes(lineup: Lineup, row: int) -> int:
+    index = lineup.reference.checkpoint.index
+    if not index.dtype_of(row).mergeable:
+        return 0
+    sources = lineup.sources[lineup.names[row]]
+    plain = {(s.checkpoint.path, s.row): s for s in sources if s is not None}
+    return sum(
+        int(s.checkpoint.index.stop[s.row] - s.checkpoint.index.start[s.row])
+        for s in plain.values()
+    )
+
+
+def inspect(lineup: Lineup, control: Control, threads: int | None = None) -> Inspection:
+    """Read every tensor of the lineup once and return the sums described in `Inspection`.
+
+    Arithmetic is float32 within a chunk of 131,072 entries and float64 across chunks; the result
+    does not depend on the number of threads.
+    """
+    m = len(lineup.finetuned)
+    index = lineup.reference.checkpoint.index
+    n = len(lineup.names)
+    gram = np.zeros((n, m + 1, m + 1))
+    norm2 = np.zeros(n)
+    conflicts = np.zeros((n, m), dtype=np.int64)
+    zeros = np.zeros((n, m), dtype=np.int64)
+    non_finite = np.zeros((n, m + 2), dtype=np.int64)
+    units = list(_units(lineup))
+    control.stage("Inspecting", len({unit.row for unit in units}), bytes_to_read(lineup))
+    for row in range(n):
+        if not index.dtype_of(row).mergeable:
+            gram[row] = np.nan
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with TensorReader() as reader:
+            work = _worker(lineup, reader, control)
+            for unit, sums in _in_order(work, units, threads or os.cpu_count() or 1):
+                gram[unit.row] += sums.gram
+                norm2[unit.row] += sums.norm2
+                conflicts[unit.row] += sums.conflicts
+                zeros[unit.row] += sums.zeros
+                non_finite[unit.row] += sums.non_finite
+    finally:
+        torch.set_num_threads(before)
+    return Inspection(
+        names=lineup.names,
+        finetuned=tuple(member.name for member in lineup.finetuned),
+        has_alignment=lineup.has_alignment,
+        gram=gram,
+        norm2=norm2,
+        numel=index.numel.copy(),
+        conflicts=conflicts,
+        zeros=zeros,
+        non_finite=non_finite,
+    )
+
+
+def _units(lineup: Lineup) -> Iterator[_Unit]:
+    """Cut the reference's tensors, in on-disk order, into units of work."""
+    index = lineup.reference.checkpoint.index
+    for row in np.lexsort((index.start, index.file)):
+        if not index.dtype_of(int(row)).mergeable:
+            continue
+        numel = int(index.numel[row])
+        for low in range(0, numel, UNIT):
+            yield _Unit(int(row), low, min(low + UNIT, numel))
+
+
+def _in_order(
+    work: Callable[[_Unit], _Sums], units: Sequence[_Unit], threads: int
+) -> Iterator[tuple[_Unit, _Sums]]:
+    """Run `work` on a few units at a time and give the results in the order of the units."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="inspect") as pool:
+        coming = iter(units)
+        pending = deque((unit, pool.submit(work, unit)) for unit in islice(coming, 2 * threads))
+        try:
+            while pending:
+                unit, future = pending.popleft()
+                result = future.result()
+                for following in islice(coming, 1):
+                    pending.append((following, pool.submit(work, following)))
+                yield unit, result
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+
+def _worker(
+    lineup: Lineup, reader: TensorReader, control: Control
+) -> Callable[[_Unit], _Sums]:
+    m = len(lineup.finetuned)
+    members = lineup.members
+    n_first = len(members) - m
+    reference_column = members.index(lineup.reference)
+
+    def work(unit: _Unit) -> _Sums:
+        name = lineup.names[unit.row]
+        sources = lineup.sources[name]
+        reference = sources[reference_column]
+        assert reference is not None
+        base = sources[0] if lineup.has_alignment else None
+        finetuned = sources[n_first:]
+        sums = _Sums(
+            np.zeros((m + 1, m + 1)),
+            0.0,
+            np.zeros(m, dtype=np.int64),
+            np.zeros(m, dtype=np.int64),
+            np.zeros(m + 2, dtype=np.int64),
+        )
+        if base is None:
+            sums.gram[0, :] = sums.gram[:, 0] = np.nan
+        edges = [*range(unit.low, unit.high, CHUNK), unit.high]
+        vectors = torch.empty((m + 1, CHUNK), dtype=torch.float32)
+        for low, high in pairwise(edges):
+            control.check()
+            _add_chunk(sums, reader, reference, base, finetuned, low, high, vectors)
+        share = (unit.high - unit.low) / max(1, int(lineup.reference.checkpoint.index.numel[unit.row]))
+        finished = unit.high == int(lineup.reference.checkpoint.index.numel[unit.row])
+        control.advance(int(finished), int(_row_bytes(lineup, unit.row) * share))
+        return sums
+
+    return work
+
+
+def _add_chunk(
+    sums: _Sums,
+    reader: TensorReader,
+    reference: Source,
+    base: Source | None,
+    finetuned: Sequence[Source | None],
+    low: int,
+    high: int,
+    vectors: Tensor,
+) -> None:
+    size = high - low
+    v = vectors[:, :size]
+    own = reader.read(reference, low, high)
+    base_values = None
+    if base is None:
+        v[0].zero_()
+    else:
+        base_values = reader.read(base, low, high)
+        torch.sub(own, base_values, out=v[0])
+    read: list[Tensor | None] = []
+    for i, source in enumerate(finetuned):
+        if source is None or source.same_bytes_as(reference):
+            v[i + 1].zero_()
+            read.append(None)
+        else:
+            values = reader.read(source, low, high)
+            torch.sub(values, own, out=v[i + 1])
+            read.append(values)
+    gram = torch.mm(v, v.T).to(torch.float64).numpy()
+    norm2 = float(torch.dot(own, own))
+    if not (np.isfinite(gram).all() and np.isfinite(norm2)):
+        for column, values in enumerate((base_values, own, *read)):
+            if values is not None:
+                sums.non_finite[column] += size - int(torch.isfinite(values).sum())
+        wide = v.to(torch.float64)  # large finite values may overflow float32 sums
+        gram = torch.mm(wide, wide.T).numpy()
+        norm2 = float(own.to(torch.float64).square().sum())
+    if base is None:
+        sums.gram[1:, 1:] += gram[1:, 1:]
+    else:
+        sums.gram += gram
+        scaled = v[0] * _SIGN_SCALE
+        sums.conflicts += torch.lt(v[1:] * scaled, 0).sum(dim=1).numpy()
+    sums.norm2 += norm2
+    sums.zeros += size - torch.count_nonzero(v[1:], dim=1).numpy()

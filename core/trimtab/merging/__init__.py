@@ -1,0 +1,1 @@
+"""Recipes, the plan they give, and the stream that carries it out."""

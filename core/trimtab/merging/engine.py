@@ -1,0 +1,220 @@
+"""Carries a plan out: slices flow from disk through the method to disk, memory stays bounded."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trimtab.checkpoints import Source
+from trimtab.checkpoints.dtypes import TORCH_NAMES
+from trimtab.checkpoints.reader import TensorReader
+from trimtab.control import Control, JobCancelled
+from trimtab.errors import UserError
+from trimtab.merging.companions import companion_files, written_files
+from trimtab.merging.planner import Plan, PlannedTensor, WorkItem, describe, sources_read
+from trimtab.merging.writer import CheckpointWriter, check_output
+
+#: elements per step: the float32 slices of a few models stay in the processor's cache
+CHUNK = 1 << 17
+
+
+def run_merge(
+    plan: Plan,
+    output: Path,
+    control: Control,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Write the merged model to the folder `output` and return the report.
+
+    Arithmetic is float32, rounded once to the output's dtype, to nearest even. The folder
+    appears under its name when all of it is written and verified; until then it is
+    `<output>.partial`, which `resume` goes on with after an interruption. Raises `UserError`
+    (see `check_output`, `CheckpointWriter`), with `weights_not_finite` for NaN or Inf in an input
+    and `result_not_finite` when only the result overflows; `JobCancelled` when cancelled, after
+    removing what was begun.
+    """
+    output = output.expanduser().absolute()
+    begun = time.monotonic()
+    inputs = [m.checkpoint.path for m in plan.lineup.members]
+    check_output(output, 0 if resume else plan.bytes_out, inputs, overwrite)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with (
+            CheckpointWriter(output, plan.shards, plan.digest(), resume) as writer,
+            TensorReader(pin_memory=device.startswith("cuda")) as reader,
+        ):
+            try:
+                _stream(plan, writer, reader, control, torch.device(device), threads)
+                control.stage("Verifying", len(plan.items), plan.bytes_out)
+                writer.verify(lambda size: (control.check(), control.advance(1, size)))  # type: ignore[func-returns-value]
+                report = _report(plan, output, device, time.monotonic() - begun)
+                reference = plan.lineup.reference.checkpoint
+                writer.commit(written_files(plan, report), companion_files(reference))
+            except JobCancelled:
+                writer.discard()
+                raise
+    finally:
+        torch.set_num_threads(before)
+    return report
+
+
+def _report(plan: Plan, output: Path, device: str, seconds: float) -> dict[str, Any]:
+    return {
+        "output": str(output),
+        "files": len(plan.shards),
+        "bytes_read": plan.bytes_in,
+        "bytes_written": plan.bytes_out,
+        "seconds": round(seconds, 3),
+        "device": device,
+        **{key: value for key, value in describe(plan).items() if key != "shards"},
+    }
+
+
+def _stream(
+    plan: Plan,
+    writer: CheckpointWriter,
+    reader: TensorReader,
+    control: Control,
+    device: torch.device,
+    threads: int | None,
+) -> None:
+    """Let a few threads take work items in on-disk order; each reads, computes and writes.
+
+    While one thread computes the others read and write, and no queue can grow: what is in
+    memory is one chunk of each model per thread.
+    """
+    control.stage("Merging", len(plan.items), plan.bytes_out)
+    coming = iter(plan.items)
+    lock = threading.Lock()
+    failed = threading.Event()
+
+    def take() -> WorkItem | None:
+        with lock:
+            return next(coming, None)
+
+    def work() -> None:
+        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        try:
+            with torch.inference_mode(), torch.cuda.stream(stream):
+                while not failed.is_set() and (item := take()) is not None:
+                    size = item.tensor.nbytes * (item.high - item.low) // item.tensor.numel
+                    if not writer.is_done(item.number):
+                        _run_item(plan, item, writer, reader, control, device)
+                    control.advance(1, size)
+        except BaseException:
+            failed.set()
+            raise
+
+    count = threads or min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(count, thread_name_prefix="merge") as pool:
+        futures = [pool.submit(work) for _ in range(count)]
+    for future in futures:
+        future.result()
+
+
+def _run_item(
+    plan: Plan,
+    item: WorkItem,
+    writer: CheckpointWriter,
+    reader: TensorReader,
+    control: Control,
+    device: torch.device,
+) -> None:
+    tensor = item.tensor
+    dtype_bytes = tensor.nbytes // tensor.numel
+    piece = writer.item(item.number, tensor.shard)
+    for source in sources_read(tensor):
+        reader.will_read(source.checkpoint, source.row)
+    for low, high in pairwise([*range(item.low, item.high, CHUNK), item.high]):
+        control.check()
+        if tensor.action == "merged":
+            data = _merge(plan, tensor, reader, low, high, device)
+        else:
+            data = _carry_over(tensor, reader, low, high)
+        offset = tensor.offset + (
+            low * dtype_bytes if tensor.action != "copied" else _stored_bytes(tensor.origin, low)
+        )
+        piece.write(memoryview(data.contiguous().view(torch.uint8).numpy()), offset)
+    piece.finish()
+
+
+def _stored_bytes(source: Source, elements: int) -> int:
+    return source.checkpoint.index.dtype_of(source.row).nbytes(elements)
+
+
+def _merge(
+    plan: Plan,
+    tensor: PlannedTensor,
+    reader: TensorReader,
+    low: int,
+    high: int,
+    device: torch.device,
+) -> Tensor:
+    reference = reader.read(tensor.origin, low, high).to(device, non_blocking=True)
+    models = [
+        reference.clone()
+        if source.same_bytes_as(tensor.origin)
+        else reader.read(source, low, high).to(device, non_blocking=True)
+        for source in tensor.models
+    ]
+    merged = plan.method.combine(reference, models, tensor.ratios, **plan.parameters)
+    result = merged.to(getattr(torch, TORCH_NAMES[tensor.dtype])).to("cpu")
+    if not _all_finite(result):
+        raise _not_finite(plan, tensor, reader, low, high)
+    return result
+
+
+def _carry_over(tensor: PlannedTensor, reader: TensorReader, low: int, high: int) -> Tensor:
+    origin = tensor.origin
+    if not origin.checkpoint.index.dtype_of(origin.row).mergeable:
+        return reader.read_raw(origin.checkpoint, origin.row, low, high)
+    stored = reader.read_stored(origin.checkpoint, origin.row, low, high)
+    if not _all_finite(stored):
+        raise _input_not_finite(tensor, origin)
+    return stored.to(getattr(torch, TORCH_NAMES[tensor.dtype]))
+
+
+def _all_finite(values: Tensor) -> bool:
+    # one pass: a sum is finite unless an entry is not, or the sum itself overflows
+    return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(
+        torch.isfinite(values).all()
+    )
+
+
+def _input_not_finite(tensor: PlannedTensor, source: Source) -> UserError:
+    owner = source.adapter or source.checkpoint
+    return UserError(
+        "weights_not_finite",
+        f"{owner.name} holds NaN or Inf.",
+        f"It is in {tensor.name}; a merge would spread it.",
+        "Train or download that model again, or leave it out.",
+        details=str(owner.path),
+    )
+
+
+def _not_finite(
+    plan: Plan, tensor: PlannedTensor, reader: TensorReader, low: int, high: int
+) -> UserError:
+    """Say whose fault a result that is not finite is."""
+    for source in sources_read(tensor):
+        if not bool(torch.isfinite(reader.read(source, low, high)).all()):
+            return _input_not_finite(tensor, source)
+    return UserError(
+        "result_not_finite",
+        f"The result overflows in {tensor.name}.",
+        f"{tensor.dtype} cannot hold numbers that large.",
+        "Use smaller ratios, or another output precision.",
+    )

@@ -1,0 +1,231 @@
+"""The recipe: everything a merge needs, as a file that can be read, diffed and run again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from trimtab.checkpoints import Lineup, Member, build_lineup, open_checkpoint
+from trimtab.errors import UserError
+from trimtab.methods import get_method
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+SIZE_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelRef(_Part):
+    """A model by its path; `name` is what cards and messages call it (default: the path's)."""
+
+    path: str
+    name: str = ""
+
+
+class FineTuned(ModelRef):
+    """A fine-tuned model and its ratio in each tensor.
+
+    A tensor in layer l of module m gets `layers.get(l, ratio) * modules.get(m, 1)`; outside the
+    blocks `ratio` takes the layer's place. `adapter_base` says which model a LoRA adapter was
+    trained on when its own config does not tell.
+    """
+
+    ratio: Finite = 1.0
+    layers: dict[int, Finite] = Field(default_factory=dict)
+    modules: dict[str, Finite] = Field(default_factory=dict)
+    adapter_base: Literal["aligned", "base"] | None = None
+
+
+class Output(_Part):
+    """How the result is written; "reference" keeps the reference model's own choice."""
+
+    dtype: Literal["reference", "float32", "float16", "bfloat16"] = "reference"
+    shard_size: int | Literal["reference"] = "reference"
+
+    @field_validator("shard_size", mode="before")
+    @classmethod
+    def _bytes(cls, value: object) -> object:
+        if isinstance(value, str) and value != "reference":
+            number, unit = value[:-2].strip(), value[-2:].upper()
+            try:
+                return int(float(number) * SIZE_UNITS[unit])
+            except (KeyError, ValueError):
+                raise ValueError("write a size as a number with KB, MB, GB or TB") from None
+        return value
+
+    @field_validator("shard_size")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 10**6:
+            raise ValueError("a shard holds at least 1 MB")
+        return value
+
+
+class Recipe(_Part):
+    """A merge: who takes part, by which method, with which ratios, written how."""
+
+    trimtab: Literal[1] = 1
+    method: str = "task_arithmetic"
+    parameters: dict[str, Finite] = Field(default_factory=dict)
+    base: ModelRef | None = None
+    aligned: ModelRef | None = None
+    finetuned: tuple[FineTuned, ...] = ()
+    output: Output = Field(default_factory=Output)
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML; what is at its default is left out."""
+        data = self.model_dump(exclude_defaults=True)
+        data = {"trimtab": 1, "method": self.method} | data
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+    def save(self, path: Path) -> None:
+        """Write to `path` atomically, with model paths relative to it where they are near."""
+        text = self.relative_to(path.parent).to_yaml()
+        partial = path.with_name(path.name + ".partial")
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(
+                "cannot_write",
+                f"{path.name} could not be saved.",
+                f"The system says: {error.strerror}.",
+                "Choose another folder.",
+                details=str(path),
+            ) from error
+
+    def _with_paths(self, change: Any) -> Recipe:
+        def moved(model: Any) -> Any:
+            return model and model.model_copy(update={"path": change(model.path)})
+
+        return self.model_copy(
+            update={
+                "base": moved(self.base),
+                "aligned": moved(self.aligned),
+                "finetuned": tuple(moved(model) for model in self.finetuned),
+            }
+        )
+
+    def relative_to(self, folder: Path) -> Recipe:
+        """Return a copy whose paths are relative to `folder` where they lie in or beside it."""
+        root = folder.absolute()
+
+        def shorten(path: str) -> str:
+            target = Path(path).expanduser()
+            if target.is_absolute() and target.is_relative_to(root.parent):
+                return Path(os.path.relpath(target, root)).as_posix()
+            return path
+
+        return self._with_paths(shorten)
+
+    def absolute(self, folder: Path) -> Recipe:
+        """Return a copy whose paths are absolute; relative ones start at `folder`."""
+        return self._with_paths(
+            lambda path: os.path.normpath(folder.absolute() / Path(path).expanduser())
+        )
+
+    def ratios(
+        self, layers: npt.NDArray[np.int32], modules: tuple[str, ...]
+    ) -> npt.NDArray[np.float64]:
+        """Return the ratio of each fine-tuned model in each row, float64 [n, m].
+
+        `layers` is int32 [n], -1 outside the blocks; `modules` names each row's module.
+        """
+        out = np.empty((len(modules), len(self.finetuned)), dtype=np.float64)
+        for i, model in enumerate(self.finetuned):
+            out[:, i] = model.ratio
+            for layer, ratio in model.layers.items():
+                out[layers == layer, i] = ratio
+            for module, factor in model.modules.items():
+                out[[m == module for m in modules], i] *= factor
+        return out
+
+    def coefficients(
+        self, layers: npt.NDArray[np.int32], modules: tuple[str, ...]
+    ) -> npt.NDArray[np.float64]:
+        """Return the c [n, m] of merged = reference + sum_i c_i tau_i for rows as in `ratios`."""
+        method = get_method(self.method)
+        parameters = method.check(self.parameters)
+        result: npt.NDArray[np.float64] = method.coefficients(
+            self.ratios(layers, modules), **parameters
+        )
+        return result
+
+
+def parse_recipe(text: str, origin: str = "The recipe") -> Recipe:
+    """Parse YAML; raises `UserError` with `bad_recipe` that names the key at fault."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(
+            "bad_recipe",
+            f"{origin} is not YAML.",
+            f"The parser says: {' '.join(str(error).split())}.",
+            "Correct the line named.",
+        ) from error
+    if not isinstance(data, dict) or "trimtab" not in data:
+        raise UserError(
+            "bad_recipe",
+            f"{origin} is not a Trimtab recipe.",
+            "A recipe starts with the line 'trimtab: 1'.",
+            "Save one from the window, or add that line.",
+        )
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in e['loc']) or 'recipe'}: {e['msg']}"
+            for e in error.errors()
+        ]
+        raise UserError(
+            "bad_recipe",
+            f"{origin} has a mistake at {problems[0]}.",
+            "Every key of a recipe has a meaning; unknown ones are never ignored.",
+            "Correct it and run again.",
+            details="\n".join(problems),
+        ) from error
+    get_method(recipe.method).check(recipe.parameters)
+    return recipe
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe file; its relative paths are taken from the file's own folder."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            "unreadable",
+            f"{path.name} cannot be read.",
+            f"The system says: {error}.",
+            "Check that the path exists and is a recipe.",
+            details=str(path),
+        ) from error
+    return parse_recipe(text, path.name).absolute(path.parent)
+
+
+def open_lineup(recipe: Recipe) -> Lineup:
+    """Open the recipe's models by their headers and check that they fit together."""
+
+    def member(role: Literal["base", "aligned"]) -> Member | None:
+        ref = getattr(recipe, role)
+        if ref is None:
+            return None
+        checkpoint = open_checkpoint(ref.path)
+        return Member(role, checkpoint, ref.name or checkpoint.name)
+
+    finetuned = []
+    for ref in recipe.finetuned:
+        checkpoint = open_checkpoint(ref.path)
+        finetuned.append(
+            Member("finetuned", checkpoint, ref.name or checkpoint.name, ref.adapter_base)
+        )
+    return build_lineup(member("base"), member("aligned"), finetuned)

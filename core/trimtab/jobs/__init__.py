@@ -1,0 +1,1 @@
+"""Long work as data: jobs, the process that runs them, and how to talk to it."""

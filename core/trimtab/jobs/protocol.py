@@ -1,0 +1,157 @@
+"""The language between a window and its worker: one JSON object a line, each way.
+
+Commands go to the worker's stdin, events come from its stdout. The worker leaves when its stdin
+closes. Progress comes at most thirty times a second; the first and the last always come.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal
+
+PROTOCOL_VERSION = 1
+PROGRESS_PER_SECOND = 30
+
+JobName = Literal["inspect", "merge", "devices"]
+
+
+class ProtocolError(ValueError):
+    """A line that is not a message of this protocol."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Command: run `job` with `params`; every event about it carries `id`."""
+
+    TYPE: ClassVar[str] = "run"
+    id: int
+    job: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Command: stop job `id` at its next work item."""
+
+    TYPE: ClassVar[str] = "cancel"
+    id: int
+
+
+@dataclass(frozen=True)
+class Quit:
+    """Command: stop what is running and leave."""
+
+    TYPE: ClassVar[str] = "quit"
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Event: the worker is there and speaks `protocol`."""
+
+    TYPE: ClassVar[str] = "hello"
+    protocol: int
+    version: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Event: job `id` has begun."""
+
+    TYPE: ClassVar[str] = "accepted"
+    id: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Event: where job `id` stands.
+
+    `done` of `total` work items, `bytes_done` of `bytes_total` bytes, `bytes_per_second` over the
+    last seconds, `seconds_left` None while unknown, `memory_bytes` resident in the worker.
+    """
+
+    TYPE: ClassVar[str] = "progress"
+    id: int
+    stage: str
+    done: int
+    total: int
+    bytes_done: int = 0
+    bytes_total: int = 0
+    bytes_per_second: float = 0.0
+    seconds_left: float | None = None
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Log:
+    """Event: a line for the log, `level` as in `logging`."""
+
+    TYPE: ClassVar[str] = "log"
+    id: int
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """Event: job `id` is done; large results are files named in `result`."""
+
+    TYPE: ClassVar[str] = "result"
+    id: int
+    result: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Event: job `id` ended with an error in the form of `UserError.to_dict`."""
+
+    TYPE: ClassVar[str] = "error"
+    id: int
+    error: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """Event: job `id` has stopped because it was told to."""
+
+    TYPE: ClassVar[str] = "cancelled"
+    id: int
+
+
+Command = Run | Cancel | Quit
+Event = Hello | Accepted | Progress | Log | Result | Failed | Cancelled
+
+_COMMANDS = {kind.TYPE: kind for kind in (Run, Cancel, Quit)}
+_EVENTS = {
+    kind.TYPE: kind for kind in (Hello, Accepted, Progress, Log, Result, Failed, Cancelled)
+}
+
+
+def encode(message: Command | Event) -> str:
+    """Return the message as one line of JSON without the line break."""
+    return json.dumps({"type": message.TYPE, **asdict(message)}, ensure_ascii=True)
+
+
+def _decode(line: str | bytes, kinds: dict[str, Any]) -> Any:
+    try:
+        data = json.loads(line)
+        kind = kinds[data.pop("type")]
+        known = {field.name for field in fields(kind)}
+        # a newer speaker may add fields: they are skipped, a missing one is an error
+        return kind(**{key: value for key, value in data.items() if key in known})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProtocolError(f"not a message: {line[:200]!r}") from error
+
+
+def decode_command(line: str | bytes) -> Command:
+    """Parse one line sent to the worker; raises `ProtocolError`."""
+    command: Command = _decode(line, _COMMANDS)
+    return command
+
+
+def decode_event(line: str | bytes) -> Event:
+    """Parse one line sent by the worker; raises `ProtocolError`."""
+    event: Event = _decode(line, _EVENTS)
+    return event

@@ -1,0 +1,31 @@
+"""The controls of the window: they draw and report gestures, and know nothing of models."""
+
+from __future__ import annotations
+
+from trimtab_gui.widgets.banner import Banner
+from trimtab_gui.widgets.buttons import primary_button, quiet_button
+from trimtab_gui.widgets.drop_slot import DropSlot
+from trimtab_gui.widgets.facts_table import FactsTable
+from trimtab_gui.widgets.gauge import Gauge
+from trimtab_gui.widgets.job_bar import JobBar
+from trimtab_gui.widgets.labels import ElidedLabel, label
+from trimtab_gui.widgets.model_card import ModelCard
+from trimtab_gui.widgets.panel import Panel
+from trimtab_gui.widgets.ratio_slider import RatioSlider
+from trimtab_gui.widgets.segmented import Segmented
+
+__all__ = [
+    "Banner",
+    "DropSlot",
+    "ElidedLabel",
+    "FactsTable",
+    "Gauge",
+    "JobBar",
+    "ModelCard",
+    "Panel",
+    "RatioSlider",
+    "Segmented",
+    "label",
+    "primary_button",
+    "quiet_button",
+]

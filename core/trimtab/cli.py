@@ -173,18 +173,23 @@ def _rows(inspection: Inspection, lineup: Lineup, by: str) -> Inspection:
     """Add the inspection up by the chosen rows."""
     import numpy as np
 
-    from trimtab.checkpoints.naming import parse
+    from trimtab.checkpoints.naming import module_key, parse
 
     if by == "tensor":
         return inspection
     places = [parse(name) for name in inspection.names]
     if by == "layer":
-        labels = [place.zone if place.layer is None else str(place.layer) for place in places]
+        labels = [p.zone if p.layer is None else str(p.layer) for p in places]
+        zones = ("in", "layer", "out")
+        keys = {
+            label: (zones.index(p.zone), p.layer) for label, p in zip(labels, places, strict=True)
+        }
+        ordered = sorted(keys, key=keys.__getitem__)
     else:
-        labels = [place.module for place in places]
-    order: dict[str, int] = {}
-    group_of = np.array([order.setdefault(label, len(order)) for label in labels], dtype=np.int32)
-    return inspection.summed(group_of, tuple(order))
+        labels = [p.module for p in places]
+        ordered = sorted(set(labels), key=module_key)
+    group_of = np.array([ordered.index(label) for label in labels], dtype=np.int32)
+    return inspection.summed(group_of, tuple(ordered))
 
 
 def _inspection_table(rows: Inspection, i: int, by: str) -> str:

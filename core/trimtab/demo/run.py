@@ -52,8 +52,11 @@ def run_headless(output: Path, say: Callable[[str], None]) -> dict[str, Any]:
     fine-tuned and three merged models. What an earlier run left there is replaced. Raises
     `UserError` with `cannot_write` when `output` cannot be made.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     from trimtab.demo.evaluate import evaluate
 
+    disable_progress_bar()
     output = output.absolute()
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,141 @@
+"""Small checkpoints for tests, written by the format's own library, never by our code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trimtab.checkpoints import Lineup, Member, build_lineup, open_checkpoint
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+LLAMA_CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+    "vocab_size": 40,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+}
+
+
+def raw_file(path: Path, header: bytes | Mapping[str, Any], data: bytes = b"") -> Path:
+    """Write a safetensors file byte by byte: what the library would refuse to write as well."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+def entry(dtype: str, shape: Sequence[int], start: int, stop: int) -> dict[str, Any]:
+    """One tensor's entry in a header."""
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
+
+
+def llama_tensors(
+    seed: int, dtype: torch.dtype = torch.bfloat16, scale: float = 0.1, layers: int = 2
+) -> dict[str, Tensor]:
+    """The tensors of a tiny Llama as transformers names and shapes them (see LLAMA_CONFIG)."""
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (40, 16)}
+    for layer in range(layers):
+        stem = f"model.layers.{layer}"
+        shapes |= {
+            f"{stem}.self_attn.q_proj.weight": (16, 16),
+            f"{stem}.self_attn.k_proj.weight": (8, 16),
+            f"{stem}.self_attn.v_proj.weight": (8, 16),
+            f"{stem}.self_attn.o_proj.weight": (16, 16),
+            f"{stem}.mlp.gate_proj.weight": (24, 16),
+            f"{stem}.mlp.up_proj.weight": (24, 16),
+            f"{stem}.mlp.down_proj.weight": (16, 24),
+            f"{stem}.input_layernorm.weight": (16,),
+            f"{stem}.post_attention_layernorm.weight": (16,),
+        }
+    shapes |= {"model.norm.weight": (16,), "lm_head.weight": (40, 16)}
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: (torch.randn(shape, generator=generator) * scale).to(dtype)
+        for name, shape in shapes.items()
+    }
+
+
+def moved(
+    tensors: Mapping[str, Tensor], seed: int, scale: float = 0.02, keep: Sequence[str] = ()
+) -> dict[str, Tensor]:
+    """A fine-tuned version: floats moved at random, but for what `keep` names."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: value.clone()
+        if name in keep or not value.is_floating_point()
+        else (value.float() + torch.randn(value.shape, generator=generator) * scale).to(value.dtype)
+        for name, value in tensors.items()
+    }
+
+
+def write_model(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any] | None = LLAMA_CONFIG,
+    shards: int = 1,
+) -> Path:
+    """Write a model folder in the layout of `save_pretrained`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(dict(config), indent=2))
+    names = list(tensors)
+    if shards == 1:
+        save_file(dict(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+    weight_map = {}
+    for number in range(shards):
+        file = f"model-{number + 1:05d}-of-{shards:05d}.safetensors"
+        part = names[number::shards]
+        save_file({n: tensors[n] for n in part}, folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, file)
+    total = sum(t.numel() * t.element_size() for t in tensors.values())
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))})
+    )
+    return folder
+
+
+def write_tokenizer(folder: Path, vocabulary: Mapping[str, int], added: Sequence[str] = ()) -> None:
+    """Write a word-level tokenizer.json with this vocabulary."""
+    content = {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": len(vocabulary) + i, "content": token, "special": True}
+            for i, token in enumerate(added)
+        ],
+        "model": {"type": "WordLevel", "vocab": dict(vocabulary), "unk_token": "<unk>"},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+
+
+def lineup(
+    aligned: Path | None,
+    *finetuned: Path,
+    base: Path | None = None,
+    adapter_base: Any = None,
+) -> Lineup:
+    """Open folders and put them in a lineup under their own names."""
+
+    def member(role: Any, path: Path) -> Member:
+        checkpoint = open_checkpoint(path)
+        on = adapter_base if checkpoint.kind == "adapter" else None
+        return Member(role, checkpoint, checkpoint.name, on)
+
+    return build_lineup(
+        None if base is None else member("base", base),
+        None if aligned is None else member("aligned", aligned),
+        [member("finetuned", path) for path in finetuned],
+    )

@@ -1,0 +1,90 @@
+"""Every action of the window, declared once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trimtab_gui import theme
+from trimtab_gui.actions.action import Action
+
+if TYPE_CHECKING:
+    from trimtab_gui.main_window import MainWindow
+
+
+def declare(window: MainWindow) -> list[Action]:
+    """Return the actions of a window, in the order of its menu."""
+    desk, merging, history = window.desk, window.merging, window.desk.history
+    documents = window.documents
+    tr = window.tr
+
+    def nothing_open() -> str | None:
+        return tr("Nothing is open.") if desk.empty else None
+
+    def nothing_drawn() -> str | None:
+        return tr("Nothing is inspected yet.") if desk.figures is None else None
+
+    def nothing_selected() -> str | None:
+        return None if desk.selection.current else tr("Nothing is selected.")
+
+    def undo_title() -> str:
+        text = history.undoText()
+        return tr("Undo {what}").format(what=text) if text else tr("Undo")
+
+    def redo_title() -> str:
+        text = history.redoText()
+        return tr("Redo {what}").format(what=text) if text else tr("Redo")
+
+    def nothing_to_undo() -> str | None:
+        return None if history.canUndo() else tr("There is nothing to undo.")
+
+    def nothing_to_redo() -> str | None:
+        return None if history.canRedo() else tr("There is nothing to redo.")
+
+    def theme_in_force(mode: theme.Mode) -> str | None:
+        return tr("It is in force already.") if theme.mode() == mode else None
+
+    file, edit, view, work, helps = (
+        tr("File"), tr("Edit"), tr("View"), tr("Merge"), tr("Help"),
+    )  # fmt: skip
+    return [
+        Action("open", tr("Open…"), documents.choose_files, file, "Ctrl+O", "folder-open-outline"),
+        Action("open-folder", tr("Open folder…"), documents.choose_model_folder, file,
+               "Ctrl+Shift+O", "folder-outline"),
+        Action("demo", tr("Try the demo"), documents.open_demo, file, "", "play"),
+        Action("save", tr("Save project"), documents.save, file, "Ctrl+S", "content-save-outline",
+               nothing_open),
+        Action("save-as", tr("Save project as…"), documents.save_as, file, "Ctrl+Shift+S", "",
+               nothing_open),
+        Action("close-project", tr("Close project"), documents.close_project, file, "Ctrl+W", "",
+               nothing_open),
+        Action("export-heatmap", tr("Save heatmap…"), window.export_heatmap, file, "", "",
+               nothing_drawn),
+        Action("export-profile", tr("Save profile…"), window.export_profile, file, "", "",
+               nothing_drawn),
+        Action("undo", undo_title, history.undo, edit, "Ctrl+Z", "undo", nothing_to_undo),
+        Action("redo", redo_title, history.redo, edit, "Ctrl+Shift+Z", "redo", nothing_to_redo),
+        Action("clear-selection", tr("Clear selection"), window.clear_selection, edit, "Esc", "",
+               nothing_selected, local=True),
+        Action("merge", tr("Merge and save"), merging.start, work, "Ctrl+Return", "source-merge",
+               merging.obstacle),
+        Action("output-folder", tr("Choose the output folder…"), window.choose_output, work, "",
+               "", nothing_open),
+        Action("copy-command", tr("Copy as command"), documents.copy_command, work,
+               "Ctrl+Shift+C", "console", nothing_open),
+        Action("fit", tr("Fit plots"), window.fit, view, "Ctrl+0", "", nothing_drawn),
+        Action("theme", tr("Light or dark"), window.toggle_theme, view, "Ctrl+T",
+               "theme-light-dark"),
+        Action("theme-dark", tr("Dark theme"), lambda: window.set_theme("dark"), view,
+               enabled=lambda: theme_in_force("dark")),
+        Action("theme-light", tr("Light theme"), lambda: window.set_theme("light"), view,
+               enabled=lambda: theme_in_force("light")),
+        Action("theme-system", tr("Theme of the system"), lambda: window.set_theme("system"), view,
+               enabled=lambda: theme_in_force("system")),
+        Action("palette", tr("Command palette"), window.show_palette, helps, "Ctrl+Shift+P",
+               "magnify"),
+        Action("shortcuts", tr("Keyboard shortcuts"), window.show_shortcuts, helps, "F1",
+               "keyboard-outline"),
+        Action("doctor", tr("Doctor"), window.show_doctor, helps, "", "stethoscope"),
+        Action("about", tr("About Trimtab"), window.show_about, helps, "", "information-outline"),
+        Action("quit", tr("Quit"), window.close_window, file, "Ctrl+Q"),
+    ]  # fmt: skip

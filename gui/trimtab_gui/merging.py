@@ -1,0 +1,306 @@
+"""Runs the merge from the window: what it needs, whether it may begin, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PySide6.QtCore import QObject, Signal
+
+from trimtab.checkpoints import Lineup
+from trimtab.checkpoints.dtypes import BY_CODE, DTYPES, OUTPUT_DTYPES
+from trimtab.errors import UserError
+from trimtab.merging.recipe import Recipe
+from trimtab_gui import texts
+from trimtab_gui.desk import Desk
+from trimtab_gui.jobs import Job
+from trimtab_gui.notices import Notice
+
+TOPIC = "merge"
+#: ends that leave a partial folder worth going on with, and ends that leave a useless one
+_RESUMABLE = ("worker_stopped", "disk_full", "internal", "out_of_memory")
+_USELESS = (
+    "weights_not_finite", "result_not_finite", "verification_failed", "unreadable", "truncated",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OutputSize:
+    """What the merged model will be: its main dtype, bytes of all weight files, number of files."""
+
+    dtype: str
+    n_bytes: int
+    shards: int
+
+
+def output_size(lineup: Lineup, recipe: Recipe) -> OutputSize:
+    """Work out the size of the result from headers alone."""
+    checkpoint = lineup.reference.checkpoint
+    wanted = OUTPUT_DTYPES.get(recipe.output.dtype)
+    bits = np.array([d.bits for d in DTYPES])[checkpoint.index.dtype]
+    label = checkpoint.dtype_label
+    if wanted is not None:
+        mergeable = np.array([d.mergeable for d in DTYPES])[checkpoint.index.dtype]
+        bits = np.where(mergeable, BY_CODE[wanted].bits, bits)
+        label = BY_CODE[wanted].label
+    n_bytes = int((checkpoint.index.numel * bits).sum() // 8)
+    n_bytes += sum(len(header.raw) + 8 for header in checkpoint.headers)
+    size = recipe.output.shard_size
+    shards = len(checkpoint.files) if size == "reference" else max(1, -(-n_bytes // int(size)))
+    return OutputSize(label, n_bytes, shards)
+
+
+def free_bytes(path: Path) -> int | None:
+    """Return the free space where `path` would be written, None when nobody can say."""
+    parent = path.absolute().parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:
+        return shutil.disk_usage(parent).free
+    except OSError:
+        return None
+
+
+class Merging(QObject):
+    """The output folder and the merge that writes it.
+
+    `changed` follows the folder and the start and end of a merge; `exists` asks whether what is
+    there may be replaced.
+    """
+
+    changed = Signal()
+    exists = Signal(object)
+
+    def __init__(self, desk: Desk, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._desk = desk
+        self._output: Path | None = None
+        self._job: Job | None = None
+        self._running: tuple[Recipe, Path] | None = None
+        self._discarding: list[Job] = []
+        desk.project_changed.connect(self._forget)
+        desk.lineup_changed.connect(self.changed)
+        jobs = desk.jobs
+        jobs.finished.connect(self._finished)
+        jobs.failed.connect(self._failed)
+        jobs.cancelled.connect(self._cancelled)
+
+    @property
+    def running(self) -> bool:
+        """Whether a merge is queued or under way."""
+        return self._job is not None
+
+    @property
+    def output(self) -> Path:
+        """The folder that the result gets: the chosen one, or a new one beside the models."""
+        return self._output or self._suggestion()
+
+    def set_output(self, path: Path) -> None:
+        """Choose the folder."""
+        self._output = path.expanduser()
+        self._desk.withdrawn.emit(TOPIC)
+        self.changed.emit()
+
+    def _forget(self) -> None:
+        self._output = None
+        self.changed.emit()
+
+    def _suggestion(self) -> Path:
+        recipe = self._desk.recipe
+        reference = recipe.aligned or recipe.base
+        if reference is None:
+            return Path.home() / "merged"
+        name = f"{Path(reference.path).stem}-merged"
+        beside = Path(reference.path).parent
+        if self._desk.is_demo or not os.access(beside, os.W_OK):
+            return (
+                Path.home() / "trimtab-demo-merged" if self._desk.is_demo else (Path.home() / name)
+            )
+        return beside / name
+
+    def obstacle(self) -> str | None:
+        """Return why a merge cannot begin now, None when it can."""
+        desk = self._desk
+        lineup = desk.lineup
+        if desk.empty:
+            return self.tr("Open models first.")
+        if self.running:
+            return self.tr("A merge is running.")
+        if desk.lineup_error is not None:
+            return desk.lineup_error.what
+        if lineup is None:
+            return self.tr("The models are being opened.")
+        if lineup.errors:
+            return self.tr("{model} cannot be merged: {what}").format(
+                model=lineup.errors[0].model, what=lineup.errors[0].what
+            )
+        if not lineup.finetuned:
+            return self.tr("Add a fine-tuned model.")
+        if desk.method_error is not None:
+            return desk.method_error.what
+        needed = output_size(lineup, desk.recipe).n_bytes
+        free = free_bytes(self.output)
+        if free is not None and needed > free:
+            return self.tr("It needs {needed}; {free} are free there.").format(
+                needed=texts.size(needed), free=texts.size(free)
+            )
+        return None
+
+    def start(self, *, overwrite: bool = False) -> None:
+        """Merge and save; what exists already is replaced only after a yes."""
+        if self.obstacle() is not None:
+            return
+        if self.output.exists() and not overwrite:
+            self.exists.emit(self.output)
+            return
+        self._submit(self._desk.recipe, self.output, overwrite=overwrite, resume=False)
+
+    def resume(self, recipe: Recipe, output: Path) -> None:
+        """Go on with a merge that was interrupted."""
+        if not self.running:
+            self._submit(recipe, output, overwrite=output.exists(), resume=True)
+
+    def discard(self, output: Path) -> None:
+        """Throw an interrupted merge away."""
+        self._desk.session.merge_ended()
+        self._desk.withdrawn.emit(TOPIC)
+        self._remove_partial(output)
+
+    def _remove_partial(self, output: Path) -> None:
+        params = {"output": str(output)}
+        job = self._desk.jobs.submit("discard", params, self.tr("Cleaning up"), quiet=True)
+        self._discarding.append(job)
+
+    def interrupt(self) -> None:
+        """End a running merge at once, so that its partial folder can be gone on with later.
+
+        A worker that is asked to stop cleans up; one that is killed leaves what it has written.
+        """
+        if self._job is not None and self._job is self._desk.jobs.current:
+            self._desk.jobs.kill_worker()
+
+    def cancel(self) -> None:
+        """Stop the merge."""
+        if self._job is not None:
+            self._desk.jobs.cancel(self._job)
+
+    def offer_unfinished(self) -> None:
+        """Offer to go on with a merge that the last window did not see the end of."""
+        left = self._desk.session.unfinished
+        if left is not None and not self.running:
+            self._offer(
+                "warning",
+                self.tr("The merge into {name} was not finished.").format(name=left.output.name),
+                self.tr("The last window ended before it was."),
+                "",
+                left.recipe,
+                left.output,
+            )
+
+    def _submit(self, recipe: Recipe, output: Path, *, overwrite: bool, resume: bool) -> None:
+        params = {
+            "recipe": recipe.model_dump(mode="json"),
+            "output": str(output),
+            "overwrite": overwrite,
+            "resume": resume,
+        }
+        self._desk.withdrawn.emit(TOPIC)
+        self._desk.session.merge_started(recipe, output)
+        title = self.tr("Merging {name}").format(name=output.name)
+        self._job = self._desk.jobs.submit("merge", params, title)
+        self._running = (recipe, output)
+        self.changed.emit()
+        self._desk.state_changed.emit()
+
+    def _end(self) -> tuple[Recipe, Path]:
+        assert self._running is not None
+        ended = self._running
+        self._job = self._running = None
+        self.changed.emit()
+        self._desk.state_changed.emit()
+        return ended
+
+    def _finished(self, job: Job, result: dict[str, Any], seconds: float) -> None:
+        if job is not self._job:
+            return
+        _, output = self._end()
+        self._desk.session.merge_ended()
+        counts = " · ".join(f"{n:,} {what}" for what, n in result.get("counts", {}).items())
+        self._desk.notice.emit(
+            Notice(
+                "ok",
+                self.tr("Saved {name} in {time}").format(
+                    name=output.name, time=texts.duration(seconds)
+                ),
+                details=counts,
+                actions=((self.tr("Open folder"), _opener(output)),),
+                topic=TOPIC,
+            )
+        )
+
+    def _failed(self, job: Job, error: UserError) -> None:
+        if job in self._discarding:
+            self._discarding.remove(job)
+            self._desk.notice.emit(Notice.of(error, topic=TOPIC))
+        if job is not self._job:
+            return
+        recipe, output = self._end()
+        if error.code in _RESUMABLE:
+            self._offer("error", error.what, error.why, error.fix, recipe, output, error.details)
+            return
+        self._desk.session.merge_ended()
+        if error.code == "output_exists":
+            self.exists.emit(output)
+        else:
+            self._desk.notice.emit(Notice.of(error, topic=TOPIC))
+            if error.code in _USELESS:
+                self._remove_partial(output)
+
+    def _cancelled(self, job: Job) -> None:
+        if job is self._job:
+            _, output = self._end()
+            self._desk.session.merge_ended()
+            # a worker that was ended by force could not clean up behind itself
+            self.discard(output)
+
+    def _offer(
+        self,
+        kind: str,
+        what: str,
+        why: str,
+        fix: str,
+        recipe: Recipe,
+        output: Path,
+        details: str = "",
+    ) -> None:
+        self._desk.notice.emit(
+            Notice(
+                "warning" if kind == "warning" else "error",
+                what,
+                why,
+                self.tr("Nothing is at {name} yet; what was written is kept to go on with. {fix}")
+                .format(name=output.name, fix=fix)
+                .strip(),
+                details,
+                (
+                    (self.tr("Go on"), lambda: self.resume(recipe, output)),
+                    (self.tr("Discard"), lambda: self.discard(output)),
+                ),
+                TOPIC,
+            )
+        )
+
+
+def _opener(folder: Path) -> Callable[[], None]:
+    def open_it() -> None:
+        from PySide6.QtCore import QUrl
+        from PySide6.QtGui import QDesktopServices
+
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
+
+    return open_it

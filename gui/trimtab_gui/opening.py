@@ -1,0 +1,94 @@
+"""Makes an edit of files that were dropped or chosen; reads headers, touches nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trimtab.checkpoints import Checkpoint, Role, guess_roles, open_checkpoint
+from trimtab.errors import UserError
+from trimtab.merging.recipe import FineTuned, ModelRef, Recipe
+from trimtab.project import Edit
+
+RECIPE_SUFFIXES = (".trim", ".yaml", ".yml")
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a path is that of a project rather than of a model."""
+    return path.suffix.lower() in RECIPE_SUFFIXES
+
+
+def add_models(recipe: Recipe, paths: Sequence[Path], role: Role | None = None) -> Edit:
+    """Return the edit that brings models into the lineup, as `role` or as their names suggest.
+
+    A model guessed to be base or aligned becomes fine-tuned where that place is taken. Raises
+    `UserError` as `open_checkpoint` does, and `adapter_as_reference` and `one_model_only` where a
+    place cannot take what it was given.
+    """
+    opened = [open_checkpoint(path) for path in paths]
+    if role in ("base", "aligned"):
+        if len(opened) > 1:
+            raise UserError(
+                "one_model_only",
+                f"There is room for one {role} model.",
+                f"{len(opened)} were dropped there.",
+                "Drop one of them, or drop all beside the slots to have their roles guessed.",
+            )
+        if opened[0].kind == "adapter":
+            raise UserError(
+                "adapter_as_reference",
+                f"{opened[0].name} is an adapter and cannot be the {role} model.",
+                "An adapter holds only a change to another model.",
+                "Add it as a fine-tuned model.",
+            )
+    roles: list[Role] = [role] * len(opened) if role is not None else _guess(recipe, opened)
+    places: dict[str, ModelRef | None] = {"base": recipe.base, "aligned": recipe.aligned}
+    models = list(recipe.finetuned)
+    for checkpoint, part in zip(opened, roles, strict=True):
+        path = str(checkpoint.path)
+        if part == "finetuned":
+            name = _unique(checkpoint.name, models)
+            models.append(FineTuned(path=path, name="" if name == checkpoint.name else name))
+        else:
+            places[part] = ModelRef(path=path)
+    after = recipe.model_copy(update={**places, "finetuned": tuple(models)})
+    label = f"Add {opened[0].name}" if len(opened) == 1 else f"Add {len(opened)} models"
+    return Edit(label, recipe, after)
+
+
+def _guess(recipe: Recipe, opened: Sequence[Checkpoint]) -> list[Role]:
+    taken = {role for role in ("base", "aligned") if getattr(recipe, role) is not None}
+    return ["finetuned" if role in taken else role for role in guess_roles(opened)]
+
+
+def _unique(name: str, models: Sequence[FineTuned]) -> str:
+    used = {model.name or Path(model.path).name for model in models}
+    if name not in used:
+        return name
+    return next(f"{name} {i}" for i in range(2, len(used) + 3) if f"{name} {i}" not in used)
+
+
+def move_model(recipe: Recipe, role: Role, index: int, to: Role) -> Edit:
+    """Return the edit that gives a model another part; who had that part becomes fine-tuned."""
+    models = list(recipe.finetuned)
+    places: dict[str, ModelRef | None] = {"base": recipe.base, "aligned": recipe.aligned}
+    if role == "finetuned":
+        moved: ModelRef = models.pop(index)
+    else:
+        found = places[role]
+        assert found is not None
+        moved, places[role] = found, None
+    if to == "finetuned":
+        models.append(FineTuned(path=moved.path, name=moved.name))
+    else:
+        former = places[to]
+        places[to] = ModelRef(path=moved.path, name=moved.name)
+        if former is not None and role in places:
+            places[role] = former
+        elif former is not None:
+            models.insert(index, FineTuned(path=former.path, name=former.name))
+    after = recipe.model_copy(update={**places, "finetuned": tuple(models)})
+    return Edit(f"Make {Path(moved.path).name} the {_TITLES[to]} model", recipe, after)
+
+
+_TITLES = {"base": "base", "aligned": "aligned", "finetuned": "fine-tuned"}

@@ -1,0 +1,1 @@
+"""The panels of the window; each listens to the desk and none knows another."""

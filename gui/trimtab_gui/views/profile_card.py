@@ -1,0 +1,172 @@
+"""The per-layer profile: norms as curves, and the ratio curve that is dragged."""
+
+from __future__ import annotations
+
+import numpy as np
+from PySide6.QtGui import QColor
+
+from trimtab.project.edits import reset_layer_ratios, set_layer_ratios
+from trimtab_gui import theme
+from trimtab_gui.desk import Desk
+from trimtab_gui.plots import Curve, PlotCard, ProfileView
+from trimtab_gui.selection import NOTHING, Selection
+from trimtab_gui.undo import gesture
+
+RATIO_MAXIMUM = 1.5
+
+
+class ProfileCard(PlotCard):
+    """Curves over the same columns as the heatmap; the ratio belongs to the active model."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__("Per-layer profile")
+        self.set_title(self.tr("Per-layer profile"))
+        self._desk = desk
+        self.view = ProfileView(self.tr("layer"), self.tr("norm"))
+        self.view.setAccessibleName(self.tr("Per-layer profile"))
+        self.set_body(self.view)
+        self.set_formula(
+            self.tr("Norms per layer"),
+            self.tr("How long the change of fine-tuning, of alignment, and of the merge is in "
+                    "each layer. The dashed curve is the ratio of the active model: drag it."),
+            "|v| = √Σ v² over the layer's tensors; |merged − aligned| = √(cᵀ G c)",
+            self.tr("norms: 0 and up; ratio: 0 to 1.5"),
+            self.tr("Trimtab's own definition"),
+        )  # fmt: skip
+        self._key = ""
+        self._grid: object = None
+        view = self.view
+        view.ratio_drag_started.connect(self._drag_started)
+        view.ratio_moved.connect(self._dragged)
+        view.ratio_drag_finished.connect(self._drag_finished)
+        view.ratio_reset.connect(self._reset)
+        view.selection_changed.connect(self._brushed)
+        view.hovered_column.connect(self._hovered)
+        view.cleared.connect(lambda: desk.selection.clear(self))
+        desk.selection.changed.connect(self._selected)
+        desk.selection.hovered.connect(self._pointed_at)
+        desk.figures_changed.connect(self.rebuild)
+        desk.recipe_changed.connect(self.redraw)
+        desk.active_changed.connect(self.redraw)
+        theme.manager().changed.connect(self._legend)
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Take over new figures, or say what will be here."""
+        figures = self._desk.figures
+        if figures is None:
+            self._grid = None
+            busy = self._desk.inspecting or self._desk.opening
+            if busy:
+                self.set_state("loading", self.tr("One moment …"))
+            else:
+                self.set_state("empty", self.tr("Norms and the ratio of each layer come here."))
+            return
+        if self._grid is not figures.grid:
+            self._grid = figures.grid
+            self.view.set_columns(list(figures.grid.columns))
+        self.set_state("ready")
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw curves and ratio for the recipe as it stands; touches no file."""
+        desk, figures = self._desk, self._desk.figures
+        if figures is None:
+            return
+        curves = [
+            Curve(f"tau{i}", f"|τ| {desk.name(i)}", "finetuned", figures.tau_curve(i), index=i)
+            for i in range(figures.n_models)
+        ]
+        if figures.has_alignment:
+            curves.append(Curve("a", "|a| alignment", "aligned", figures.alignment_curve()))
+        if desk.coefficients is not None:
+            shift = figures.by_column(figures.shift(desk.coefficients))
+            name = f"|merged − {desk.reference_word}|"
+            curves.insert(0, Curve("shift", name, "merged", shift, fill=True))
+        self.view.set_curves(curves)
+        self._draw_ratio()
+        self._legend()
+
+    def _draw_ratio(self) -> None:
+        desk, figures = self._desk, self._desk.figures
+        i = desk.active
+        if figures is None or i < 0:
+            self.view.set_ratio(None)
+            return
+        model = desk.recipe.finetuned[i]
+        columns = figures.grid.columns
+        values = np.full(len(columns), np.nan)
+        pinned = np.zeros(len(columns), dtype=np.bool_)
+        for j, text in enumerate(columns):
+            if text.isdigit():
+                values[j] = model.layers.get(int(text), model.ratio)
+                pinned[j] = int(text) in model.layers
+        highest = max(RATIO_MAXIMUM, float(np.nanmax(values, initial=0.0)))
+        lowest = min(0.0, float(np.nanmin(values, initial=0.0)))
+        self.view.set_ratio(values, pinned, lowest, highest)
+
+    def _legend(self) -> None:
+        desk, figures = self._desk, self._desk.figures
+        if figures is None:
+            return
+        entries: list[tuple[str | QColor, str]] = [
+            (theme.role_color("finetuned", i), f"|τ| {desk.name(i)}")
+            for i in range(figures.n_models)
+        ]
+        if figures.has_alignment:
+            entries.append(("aligned", "|a| alignment"))
+        if figures.n_models:
+            entries.append(("merged", f"|merged − {desk.reference_word}|"))
+            entries.append(("accent", self.tr("ratio λ(layer) — drag")))
+        self.set_legend(entries)
+
+    # The ratio curve.
+
+    def _drag_started(self) -> None:
+        self._key = gesture("curve")
+
+    def _dragged(self, changes: dict[int, float]) -> None:
+        figures, i = self._desk.figures, self._desk.active
+        if figures is None or i < 0:
+            return
+        columns = figures.grid.columns
+        layers = {int(columns[j]): v for j, v in changes.items() if columns[j].isdigit()}
+        if layers:
+            key = self._key or gesture("curve")
+            self._desk.edit(set_layer_ratios(self._desk.recipe, i, layers, key))
+
+    def _drag_finished(self) -> None:
+        self._key = ""
+
+    def _reset(self, column: int) -> None:
+        figures, i = self._desk.figures, self._desk.active
+        if figures is None or i < 0 or not figures.grid.columns[column].isdigit():
+            return
+        layer = int(figures.grid.columns[column])
+        if layer in self._desk.recipe.finetuned[i].layers:
+            self._desk.edit(reset_layer_ratios(self._desk.recipe, i, [layer]))
+
+    # Selection.
+
+    def _brushed(self, low: int, high: int) -> None:
+        figures = self._desk.figures
+        if figures is None or low < 0:
+            self._desk.selection.select(NOTHING, self)
+            return
+        cells = figures.grid.cells[:, low : high + 1]
+        groups = tuple(int(g) for g in np.unique(cells) if g >= 0)
+        rows = (0, len(figures.grid.rows) - 1)
+        self._desk.selection.select(Selection(groups, rows, (low, high)), self)
+
+    def _selected(self, selection: Selection, source: object) -> None:
+        if source is not self:
+            self.view.set_selection(*(selection.columns or (-1, -1)))
+
+    def _hovered(self, column: int) -> None:
+        self.view.set_hover(column)
+
+    def _pointed_at(self, group: int, source: object) -> None:
+        figures = self._desk.figures
+        if figures is not None and source is not self:
+            column = int(figures.grid.column_of[group]) if group >= 0 else -1
+            self.view.set_hover(column)

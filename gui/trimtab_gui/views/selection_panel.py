@@ -1,0 +1,158 @@
+"""The numbers of what is under the cursor, or the sums over what is selected."""
+
+from __future__ import annotations
+
+import math
+
+from trimtab.inspection.metrics import (
+    BY_ID,
+    alignment_norm,
+    cosine,
+    merged_shift,
+    relative_norm,
+    rollback,
+    sign_conflict,
+    tau_norm,
+    zero_share,
+)
+from trimtab_gui import texts
+from trimtab_gui.desk import Desk
+from trimtab_gui.figures import Figures, Floats
+from trimtab_gui.widgets import FactsTable, Panel, label
+
+Rows = list[tuple[str, str, str]]
+
+
+def _tip(metric: str) -> str:
+    m = BY_ID[metric]
+    return f"{m.title}\n{m.sentence}\n{m.formula}\n{m.reference}"
+
+
+class SelectionPanel(Panel):
+    """Shows the group under the cursor while there is one, else the selection."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__("Selection")
+        self.set_title(self.tr("Selection"))
+        self._desk = desk
+        self.table = FactsTable()
+        self._hint = label("", "caption", "muted")
+        self._hint.setWordWrap(True)
+        self.body.addWidget(self.table)
+        self.body.addWidget(self._hint)
+        self.body.addStretch(1)
+        desk.selection.changed.connect(self.refresh)
+        desk.selection.hovered.connect(self.refresh)
+        for signal in (desk.figures_changed, desk.recipe_changed, desk.active_changed):
+            signal.connect(self.refresh)
+        self.refresh()
+
+    def groups(self) -> tuple[int, ...]:
+        """Return the groups that are shown: the one under the cursor, else the selected."""
+        bus = self._desk.selection
+        return (bus.hover,) if bus.hover >= 0 else bus.current.groups
+
+    def refresh(self) -> None:
+        """Bring the numbers up to date."""
+        figures, lineup = self._desk.figures, self._desk.lineup
+        groups = self.groups()
+        if figures is None or lineup is None:
+            self._empty(self.tr("Numbers of a layer or module appear here."))
+            return
+        n = figures.grid.n_groups
+        groups = tuple(g for g in groups if 0 <= g < n)
+        if not groups:
+            self._empty(self.tr("Point at a cell, or drag over some, to read its numbers."))
+            return
+        self._hint.hide()
+        self.table.show()
+        self.set_aside(self._name(figures, groups))
+        self.table.set_rows(self._header_rows(figures, groups) + self._rows(figures, groups))
+
+    def _empty(self, hint: str) -> None:
+        self.set_aside("")
+        self.table.hide()
+        self._hint.setText(hint)
+        self._hint.show()
+
+    def _name(self, figures: Figures, groups: tuple[int, ...]) -> str:
+        if len(groups) == 1:
+            return figures.grid.labels[groups[0]]
+        layers = sorted({int(figures.grid.layers[g]) for g in groups} - {-1})
+        span = ""
+        if layers:
+            span = f"L{layers[0]}" if len(layers) == 1 else f"L{layers[0]}–{layers[-1]}"
+        cells = self.tr("{n} cells").format(n=len(groups))
+        return f"{span} · {cells}" if span else cells
+
+    def _header_rows(self, figures: Figures, groups: tuple[int, ...]) -> Rows:
+        lineup = self._desk.lineup
+        assert lineup is not None
+        index = lineup.reference.checkpoint.index
+        if len(groups) == 1:
+            members = figures.grid.members(groups[0])
+            if len(members) == 1:
+                row = int(members[0])
+                shape = texts.shape(index.shapes[row])
+                return [
+                    (self.tr("shape"), shape, index.names[row]),
+                    (self.tr("dtype"), index.dtype_of(row).label, ""),
+                ]
+            names = "\n".join(index.names[int(row)] for row in members[:20])
+            dtypes = sorted({index.dtype_of(int(row)).label for row in members})
+            return [
+                (self.tr("tensors"), str(len(members)), names),
+                (self.tr("dtype"), ", ".join(dtypes), ""),
+            ]
+        numel = int(figures.groups.numel[list(groups)].sum())
+        return [(self.tr("parameters"), texts.count(numel), f"{numel:,}")]
+
+    def _rows(self, figures: Figures, groups: tuple[int, ...]) -> Rows:
+        i = self._desk.active
+        sums = figures.subset(groups)
+        rows: Rows = []
+
+        def add(name: str, value: Floats, tip: str, percent: bool = False) -> None:
+            number = float(value[0])
+            text = texts.percent(number) if percent else texts.significant(number)
+            rows.append((name, text, tip))
+
+        if i >= 0:
+            add("|τ|", tau_norm(sums, i), _tip("tau"))
+            add("|τ| / |θ|", relative_norm(sums, i), _tip("relative"))
+        if figures.has_alignment:
+            add("|a|", alignment_norm(sums), _tip("alignment"))
+            if i >= 0:
+                add("cos(τ, a)", cosine(sums, i), _tip("cosine"))
+                add(self.tr("rollback"), rollback(sums, i), _tip("rollback"))
+                add(self.tr("sign conflict"), sign_conflict(sums, i), _tip("conflict"), True)
+        if i >= 0:
+            add(self.tr("exact zeros"), zero_share(sums, i), _tip("zeros"), True)
+            rows.extend(self._merged_rows(figures, groups, i))
+        return rows
+
+    def _merged_rows(self, figures: Figures, groups: tuple[int, ...], i: int) -> Rows:
+        coefficients = self._desk.coefficients
+        if coefficients is None:
+            return []
+        recipe = self._desk.recipe
+        chosen = list(groups)
+        ratios = recipe.ratios(
+            figures.grid.layers[chosen], tuple(figures.grid.modules[g] for g in chosen)
+        )[:, i]
+        low, high = float(ratios.min()), float(ratios.max())
+        ratio = f"{low:.2f}" if math.isclose(low, high) else f"{low:.2f} – {high:.2f}"
+        shift = merged_shift(figures.groups, coefficients)[chosen]
+        total = math.sqrt(float((shift**2).sum()))
+        return [
+            (
+                self.tr("ratio here"),
+                ratio.replace("-", "−"),
+                self.tr("The ratio of {name} in these tensors").format(name=self._desk.name(i)),
+            ),
+            (
+                f"|merged − {self._desk.reference_word}|",
+                texts.significant(total),
+                self.tr("How far the merged model will be from the reference here: √(cᵀ G c)"),
+            ),
+        ]

@@ -1,0 +1,119 @@
+"""The real window against the reference pictures in `reference/`.
+
+Run with TRIMTAB_WRITE_SCREENS=1 to write the references anew; then look at each of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from gui_lineups import inspect, recipe_of, write_lineup
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+from window_fixtures import make_window
+
+from trimtab.project import Project
+from trimtab.project.edits import set_layer_ratios
+from trimtab_gui import merging, theme
+from trimtab_gui.main_window import MainWindow
+from trimtab_gui.selection import Selection
+from trimtab_gui.views import output_panel
+
+__all__ = ["make_window"]
+
+REFERENCE = Path(__file__).parent / "reference"
+#: share of pixels that may differ, and by how much a channel may be off before it counts
+MOST_PIXELS, MOST_CHANNEL = 0.001, 16
+DEVICE = {"kind": "cuda", "index": 0, "name": "NVIDIA H200", "total_bytes": 139_000_000_000,
+          "free_bytes": 97_200_000_000}  # fmt: skip
+
+
+def pixels(image: QImage) -> np.ndarray:
+    image = image.convertToFormat(QImage.Format.Format_RGBA8888)
+    flat = np.frombuffer(image.constBits(), dtype=np.uint8)
+    return flat.reshape(image.height(), image.bytesPerLine() // 4, 4)[:, : image.width()].copy()
+
+
+def share_of_different_pixels(first: np.ndarray, second: np.ndarray) -> float:
+    difference = np.abs(first.astype(np.int16) - second.astype(np.int16))
+    return float((difference.max(axis=2) > MOST_CHANNEL).mean())
+
+
+def check(window: MainWindow, name: str, tmp_path: Path) -> None:
+    for _ in range(5):  # panels that changed their height take a turn of the loop to settle
+        QApplication.processEvents()
+    image = window.grab().toImage()
+    path = REFERENCE / f"{name}.png"
+    if os.environ.get("TRIMTAB_WRITE_SCREENS") == "1":
+        assert image.save(str(path))
+        return
+    assert path.exists(), f"no reference for {name}"
+    found, expected = pixels(image), pixels(QImage(str(path)))
+    assert found.shape == expected.shape
+    share = share_of_different_pixels(found, expected)
+    if share > MOST_PIXELS:
+        image.save(str(tmp_path / f"{name}.png"))
+    assert share <= MOST_PIXELS, f"{share:.2%} differ; see {tmp_path / name}.png"
+
+
+@pytest.fixture
+def window(
+    make_window: Callable[[], MainWindow], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> MainWindow:
+    """A window on which nothing depends on this machine."""
+    monkeypatch.setattr(output_panel, "free_bytes", lambda path: 512_000_000_000)
+    monkeypatch.setattr(merging, "free_bytes", lambda path: 512_000_000_000)
+    memory = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=64_000_000_000))
+    monkeypatch.setattr(output_panel, "psutil", memory)
+    window = make_window()
+    window.desk.devices = [DEVICE]
+    window.desk.devices_changed.emit()
+    window.show()
+    return window
+
+
+@pytest.fixture
+def workbench(window: MainWindow, tmp_path: Path, qtbot: QtBot) -> MainWindow:
+    desk = window.desk
+    desk.set_project(Project(recipe_of(write_lineup(tmp_path / "models"))))
+    qtbot.waitUntil(lambda: desk.lineup is not None)
+    assert desk.lineup is not None
+    desk._stop_inspecting()
+    desk.project.set_inspection(inspect(desk.lineup))
+    window.merging.set_output(Path("/models/merged"))
+    desk.edit(set_layer_ratios(desk.recipe, 0, {2: 0.35, 3: 0.3, 4: 0.45}))
+    figures = desk.figures
+    assert figures is not None
+    cells = figures.grid.cells[:, 3:6]
+    groups = tuple(int(g) for g in np.unique(cells) if g >= 0)
+    desk.selection.select(Selection(groups, (0, len(figures.grid.rows) - 1), (3, 5)))
+    return window
+
+
+@pytest.mark.parametrize("mode", ["dark", "light"])
+def test_the_welcome_page_looks_as_it_should(
+    window: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode
+) -> None:
+    theme.apply(qapp, mode)
+    check(window, f"welcome-{mode}", tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["dark", "light"])
+def test_the_workbench_looks_as_it_should(
+    workbench: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode
+) -> None:
+    theme.apply(qapp, mode)
+    check(workbench, f"workbench-{mode}", tmp_path)
+
+
+def test_the_gate_notices_a_missing_panel() -> None:
+    first = np.full((92, 148, 4), 30, dtype=np.uint8)
+    second = first.copy()
+    second[10:20, 10:40, 1] = 10
+    assert share_of_different_pixels(first, second) > MOST_PIXELS

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trimtab.checkpoints import Lineup, Member, build_lineup, open_checkpoint
+from trimtab.control import Control, Unattended
+from trimtab.merging.engine import run_merge
+from trimtab.merging.planner import plan_merge
+from trimtab.merging.recipe import FineTuned, ModelRef, Recipe, open_lineup
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -103,7 +107,9 @@ def write_model(
         weight_map |= dict.fromkeys(part, file)
     total = sum(t.numel() * t.element_size() for t in tensors.values())
     (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))})
+        json.dumps(
+            {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        )
     )
     return folder
 
@@ -139,3 +145,52 @@ def lineup(
         None if aligned is None else member("aligned", aligned),
         [member("finetuned", path) for path in finetuned],
     )
+
+
+def recipe(
+    aligned: Path | None, *finetuned: Path | FineTuned, base: Path | None = None, **rest: Any
+) -> Recipe:
+    """A recipe over these folders; a bare path takes part with ratio 1."""
+    return Recipe(
+        base=None if base is None else ModelRef(path=str(base)),
+        aligned=None if aligned is None else ModelRef(path=str(aligned)),
+        finetuned=tuple(
+            FineTuned(path=str(model)) if isinstance(model, Path) else model for model in finetuned
+        ),
+        **rest,
+    )
+
+
+def tuned(path: Path, ratio: float = 1.0, **rest: Any) -> FineTuned:
+    """A fine-tuned model of a recipe."""
+    return FineTuned(path=str(path), ratio=ratio, **rest)
+
+
+def merge(
+    made: Recipe, output: Path, control: Control | None = None, **options: Any
+) -> dict[str, Any]:
+    """Plan and run a merge, and return its report."""
+    plan = plan_merge(made, open_lineup(made))
+    return run_merge(plan, output, control or Unattended(), **options)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its content."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder's safetensors files, read by the format's own library."""
+    found: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        found |= load_file(path)
+    return found
+
+
+def bits(tensor: Tensor) -> bytes:
+    """A tensor's bytes: what bitwise equality means, NaN and signed zeros included."""
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()

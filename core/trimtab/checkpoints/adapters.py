@@ -12,6 +12,7 @@ from trimtab.checkpoints.index import Checkpoint
 from trimtab.errors import UserError
 
 _PREFIX = re.compile(r"^base_model\.model\.")
+_WRAPPERS = re.compile(r"\.(?:base_layer|modules_to_save(?:\.default)?)(?=\.)")
 _FACTOR = re.compile(
     r"^(?P<module>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?:\.default)?(?:\.weight)?$"
 )
@@ -57,6 +58,9 @@ def _refuse_other_kinds(name: str, config: Mapping[str, Any]) -> None:
     kind = str(config.get("peft_type", "LORA"))
     if kind != "LORA":
         raise _unsupported(name, f"the adapter type {kind}")
+    start = str(config.get("init_lora_weights", True)).casefold()
+    if start.startswith(("pissa", "olora", "corda", "loftq", "mica", "lora_ga")):
+        raise _unsupported(name, f"{start} factors, which belong to a changed copy of the base")
     for key, feature in (
         ("use_dora", "DoRA"),
         ("lora_bias", "LoRA biases"),
@@ -64,6 +68,12 @@ def _refuse_other_kinds(name: str, config: Mapping[str, Any]) -> None:
         ("target_parameters", "LoRA on bare parameters"),
         ("layer_replication", "layer replication"),
         ("alora_invocation_tokens", "activated LoRA"),
+        ("use_qalora", "QALoRA"),
+        ("use_bdlora", "block-diagonal LoRA"),
+        ("arrow_config", "Arrow routing"),
+        ("kasa_config", "KaSA"),
+        ("monteclora_config", "MonteCLoRA"),
+        ("velora_config", "VeLoRA"),
     ):
         if config.get(key):
             raise _unsupported(name, feature)
@@ -71,12 +81,21 @@ def _refuse_other_kinds(name: str, config: Mapping[str, Any]) -> None:
         raise _unsupported(name, "trained biases")
 
 
-def _pattern_value(pattern: Mapping[str, Any], module: str, default: float) -> float:
+def _pattern_value(pattern: Mapping[str, Any], module: str, default: Any) -> float:
     """Look `module` up as PEFT does: a key is a suffix of the module path, or a regex for one."""
     for key, value in pattern.items():
-        if re.match(rf"^(?:.*\.)?(?:{key})$", module):
+        if re.match(rf"(?:.*\.)?(?:{key})$", module):
             return float(value)
-    return default
+    return float(default)
+
+
+def _malformed(name: str, why: str) -> UserError:
+    return UserError(
+        "adapter_malformed",
+        f"{name} contradicts itself.",
+        why,
+        "Config and weights belong to different adapters: get both from one place.",
+    )
 
 
 def adapter_map(adapter: Checkpoint, targets: Mapping[str, tuple[int, ...]]) -> AdapterMap:
@@ -95,14 +114,14 @@ def adapter_map(adapter: Checkpoint, targets: Mapping[str, tuple[int, ...]]) -> 
         bare = _PREFIX.sub("", name)
         match = _FACTOR.match(bare)
         if match:
-            target = match["module"].replace(".base_layer", "") + ".weight"
+            target = _WRAPPERS.sub("", match["module"] + ".weight")
             sides.setdefault(target, {})[match["side"]] = row
             if match["kind"]:
                 embedding.add(target)
         else:
-            replaced[bare.replace(".modules_to_save.default", "").replace(".modules_to_save", "")] = row
+            replaced[_WRAPPERS.sub("", bare)] = row
     low_rank = {
-        target: _low_rank(adapter, target, rows, target in embedding)
+        target: _low_rank(adapter, target, rows, target in embedding, targets.get(target))
         for target, rows in sides.items()
     }
     _check_fit(adapter, low_rank, replaced, targets)
@@ -110,7 +129,11 @@ def adapter_map(adapter: Checkpoint, targets: Mapping[str, tuple[int, ...]]) -> 
 
 
 def _low_rank(
-    adapter: Checkpoint, target: str, rows: Mapping[str, int], embedding: bool
+    adapter: Checkpoint,
+    target: str,
+    rows: Mapping[str, int],
+    embedding: bool,
+    shape: tuple[int, ...] | None,
 ) -> LowRank:
     config = adapter.config
     if set(rows) != {"A", "B"}:
@@ -120,24 +143,30 @@ def _low_rank(
             f"Of the two factors for {target} one is missing.",
             "Save or download the adapter again.",
         )
-    module = target.removesuffix(".weight")
-    rank = adapter.index.shapes[rows["A"]][0]
-    declared = _pattern_value(config.get("rank_pattern") or {}, module, float(config.get("r", rank)))
-    if int(declared) != rank or adapter.index.shapes[rows["B"]][-1] != rank:
-        raise UserError(
-            "adapter_malformed",
-            f"{adapter.name} contradicts itself.",
-            f"For {target} the config says rank {int(declared)}; the factors have "
-            f"{adapter.index.shapes[rows['A']]} and {adapter.index.shapes[rows['B']]}.",
-            "Config and weights belong to different adapters: get both from one place.",
+    a, b = (adapter.index.shapes[rows[side]] for side in "AB")
+    if len(a) != 2 or len(b) != 2:
+        raise _unsupported(adapter.name, f"LoRA on {target}, which is no matrix")
+    module, rank = target.removesuffix(".weight"), a[0]
+    try:
+        declared = _pattern_value(config.get("rank_pattern") or {}, module, config.get("r") or rank)
+        alpha = _pattern_value(
+            config.get("alpha_pattern") or {}, module, config.get("lora_alpha", rank)
         )
-    alpha = _pattern_value(
-        config.get("alpha_pattern") or {}, module, float(config.get("lora_alpha", rank))
-    )
-    scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-    return LowRank(
-        rows["A"], rows["B"], rank, scale, bool(config.get("fan_in_fan_out")) or embedding
-    )
+        scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+    except (re.error, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise _malformed(adapter.name, f"Its rank or alpha for {target}: {error}.") from error
+    if declared != rank or b[1] != rank or not math.isfinite(scale):
+        raise _malformed(
+            adapter.name,
+            f"For {target} the config says rank {declared:g} and alpha {alpha:g}; the factors "
+            f"have {list(a)} and {list(b)}.",
+        )
+    # PEFT transposes by the kind of layer, and one config may cover both kinds
+    transposed = embedding or bool(config.get("fan_in_fan_out"))
+    straight = (b[0], a[1])
+    if not embedding and shape in (straight, straight[::-1]) and straight[0] != straight[1]:
+        transposed = shape != straight
+    return LowRank(rows["A"], rows["B"], rank, scale, transposed)
 
 
 def _check_fit(

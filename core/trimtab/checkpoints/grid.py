@@ -18,8 +18,8 @@ class Grid:
     `cells` is int32 [rows, columns] and holds the group drawn there, -1 for none. `group_of` is
     int32 [tensors]: a group gathers the tensors of one layer and module (weight and bias, the
     norms of a block). The first column "in" and the last "out" hold what is before and behind
-    the blocks; a group may fill several cells of them. `layers` is int32 [groups], -1 outside
-    the blocks.
+    the blocks; a group may fill several cells of them, and rows without a name only give them
+    room. `layers` is int32 [groups], -1 outside the blocks.
     """
 
     rows: tuple[str, ...]
@@ -54,6 +54,8 @@ def build_grid(names: Sequence[str]) -> Grid:
     outside = [p for p in groups if p.zone == "out"]
     if not rows:
         rows = sorted({p.row for p in groups}, key=module_key)
+    # a small model may have more groups outside its blocks than modules inside
+    rows += [""] * (max(len(inside), len(outside)) - len(rows))
     columns = [str(number) for number in layer_numbers]
     if inside:
         columns.insert(0, "in")

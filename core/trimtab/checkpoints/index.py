@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 Kind = Literal["folder", "file", "adapter"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TensorIndex:
     """The tensors of a checkpoint in natural order of their names, one row each.
 
@@ -64,9 +65,9 @@ class TensorIndex:
         return DTYPES[int(self.dtype[row])]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A set of named tensors on disk, known by its headers.
+    """A set of named tensors on disk, known by its headers; equal only to itself.
 
     `config` is the model's config.json (of an adapter: adapter_config.json), empty when there is
     none. `notes` says in plain words what was left aside while opening.
@@ -126,12 +127,13 @@ class Checkpoint:
         if self.kind == "adapter":
             # scale and rank live in the config, not in the weights
             digest.update(json.dumps(self.config, sort_keys=True, default=str).encode())
+        digest.update(bytes([self.ties_embeddings]))
         return digest.hexdigest()
 
     @property
     def ties_embeddings(self) -> bool:
-        """Whether the config says that the output head is the input embedding."""
-        return bool(self.config.get("tie_word_embeddings", False))
+        """Whether a missing output head is the input embedding: so unless the config denies it."""
+        return bool(self.config.get("tie_word_embeddings", True))
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -141,7 +143,21 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     `header.read_header` and `not_found`, `empty_folder`, `not_a_model`, `pickle_refused`,
     `bad_json`, `leaves_folder`, `missing_shard`, `missing_tensors`, `duplicate_names`.
     """
-    path = Path(path).expanduser().absolute()
+    # os.path: the Path version fails where a name begins with ~ and is no user
+    path = Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+    try:
+        return _open(path)
+    except OSError as error:
+        raise UserError(
+            "unreadable",
+            f"{path.name} cannot be read.",
+            f"The system says: {error.strerror}.",
+            "Check that the path exists and that you may read it.",
+            details=str(path),
+        ) from error
+
+
+def _open(path: Path) -> Checkpoint:
     if not path.exists():
         raise UserError(
             "not_found",
@@ -152,7 +168,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if path.is_dir():
         return _open_folder(path)
     if path.name.endswith(".safetensors.index.json"):
-        return _open_folder(path.parent)
+        return _open_folder(path.parent, path.name)
     if path.suffix == ".safetensors":
         if path.name == ADAPTER_WEIGHTS and (path.parent / ADAPTER_CONFIG).exists():
             return _open_folder(path.parent)
@@ -199,8 +215,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _open_folder(folder: Path) -> Checkpoint:
-    names = sorted((entry.name for entry in os.scandir(folder)), key=natural_key)
+def _open_folder(folder: Path, chosen_index: str = "") -> Checkpoint:
+    names = sorted((entry.name for entry in folder.iterdir()), key=natural_key)
     if not names:
         raise UserError(
             "empty_folder",
@@ -209,13 +225,14 @@ def _open_folder(folder: Path) -> Checkpoint:
             "Choose the folder that holds the model.",
             details=str(folder),
         )
-    if ADAPTER_CONFIG in names:
+    if ADAPTER_CONFIG in names and not chosen_index:
         return _open_adapter(folder, names)
+    index_name = chosen_index or INDEX_NAME
     notes: list[str] = []
     weight_map: dict[str, str] = {}
     present = [name for name in names if name.endswith(".safetensors")]
-    if INDEX_NAME in names:
-        weight_map = _read_weight_map(folder / INDEX_NAME)
+    if index_name in names:
+        weight_map = _read_weight_map(folder / index_name)
         shards = sorted(set(weight_map.values()), key=natural_key)
         missing = [name for name in shards if name not in names]
         if missing:
@@ -334,6 +351,12 @@ def _checkpoint(
         extra = sum(name not in weight_map for name in index.names)
         if extra:
             notes.append(f"{extra} tensors are in the shards and not in the index; they are used.")
+        moved = sum(
+            files[file].name != weight_map.get(name, files[file].name)
+            for name, file in zip(index.names, index.file.tolist(), strict=True)
+        )
+        if moved:
+            notes.append(f"{moved} tensors are in another shard than the index says.")
     return Checkpoint(path, kind, tuple(files), headers, index, config, tuple(notes))
 
 
@@ -342,7 +365,7 @@ def _build_index(path: Path, headers: Iterable[Header]) -> TensorIndex:
     rows.sort(key=lambda row: natural_key(row[0].name))
     names = tuple(entry.name for entry, _ in rows)
     if len(set(names)) != len(names):
-        twice = next(a for a, b in zip(names, names[1:], strict=False) if a == b)
+        twice = next(a for a, b in pairwise(names) if a == b)
         raise UserError(
             "duplicate_names",
             f"{path.name} holds a tensor twice.",

@@ -32,8 +32,9 @@ _LEAF = {
     "router": "router", "shared_expert_gate": "router",
 }  # fmt: skip
 
-_BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks?|layer)\.(\d+)\.")
-_EXPERT = re.compile(r"(?:^|\.)experts\.(\d+)\.")
+# five digits: a longer number is no layer's, and would not fit the columns
+_BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks?|layer)\.([0-9]{1,5})\.")
+_EXPERT = re.compile(r"(?:^|\.)experts\.([0-9]{1,5})\.")
 _NORM = re.compile(r"(?:^|_)(?:norm|layernorm|ln|rmsnorm)(?:$|_|\d)|layer_norm|^ln_|norm$")
 _TOWER = re.compile(r"(?:^|\.)(vision\w*|visual|audio\w*|multi_modal_projector|mm_projector)\.")
 _PARTS = frozenset({"weight", "bias"})
@@ -94,17 +95,19 @@ def _module(components: list[str]) -> str:
     return _LEAF.get(leaf, leaf)
 
 
-_NUMBERS = re.compile(r"(\d+)")
+_NUMBERS = re.compile(r"([0-9]+)")
+NaturalKey = tuple[list[str], str]
 
 
-def natural_key(name: str) -> tuple[tuple[int, str], ...]:
-    """Sort key in which "layers.2" comes before "layers.10"."""
-    return tuple(
-        (int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBERS.split(name)
-    )
+def natural_key(name: str) -> NaturalKey:
+    """Sort key in which "layers.2" comes before "layers.10"; no two names share one."""
+    parts = _NUMBERS.split(name)
+    # a number as text that sorts like it: its length first, whatever that length is
+    parts[1::2] = [f"{len(digits):08d}{digits}" for digits in (p.lstrip("0") for p in parts[1::2])]
+    return parts, name
 
 
-def module_key(row: str) -> tuple[int, tuple[tuple[int, str], ...]]:
+def module_key(row: str) -> tuple[int, NaturalKey]:
     """Sort key for heatmap rows: the known modules in reading order, then the rest."""
     module = row.split(" e")[0]
     rank = MODULE_ORDER.index(module) if module in MODULE_ORDER else len(MODULE_ORDER)

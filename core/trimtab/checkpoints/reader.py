@@ -18,6 +18,16 @@ from trimtab.errors import UserError
 READ_AHEAD = 32 << 20
 
 
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        "unreadable",
+        f"{path.name} cannot be read.",
+        f"The system says: {error.strerror}.",
+        "Check that the file is still there.",
+        details=str(path),
+    )
+
+
 class TensorReader:
     """Positional reads on the files of a lineup; safe to use from several threads.
 
@@ -50,13 +60,7 @@ class TensorReader:
                 try:
                     self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 except OSError as error:
-                    raise UserError(
-                        "unreadable",
-                        f"{path.name} cannot be read.",
-                        f"The system says: {error.strerror}.",
-                        "Check that the file is still there.",
-                        details=str(path),
-                    ) from error
+                    raise _unreadable(path, error) from error
             return self._files[path]
 
     def will_read(self, checkpoint: Checkpoint, row: int) -> None:
@@ -71,18 +75,22 @@ class TensorReader:
     def read_raw(self, checkpoint: Checkpoint, row: int, low: int, high: int) -> Tensor:
         """Return elements [low, high) as stored: uint8 [bytes].
 
-        `low` must fall on a whole byte where elements are narrower than one. Raises `UserError` with `truncated` when the file has become shorter.
+        `low` must fall on a whole byte where elements are narrower than one. Raises `UserError`
+        with `truncated` when the file has become shorter, `unreadable` when the disk fails.
         """
         index = checkpoint.index
         dtype = index.dtype_of(row)
         path = checkpoint.files[int(index.file[row])]
         buffer = torch.empty(dtype.nbytes(high - low), dtype=torch.uint8, pin_memory=self._pin)
-        view = memoryview(buffer.numpy())
+        view = buffer.numpy().data
         descriptor = self._descriptor(path)
         position = int(index.start[row]) + dtype.nbytes(low)
         filled = 0
         while filled < len(view):
-            count = os.preadv(descriptor, [view[filled:]], position + filled)
+            try:
+                count = os.preadv(descriptor, [view[filled:]], position + filled)
+            except OSError as error:
+                raise _unreadable(path, error) from error
             if count == 0:
                 raise UserError(
                     "truncated",
@@ -111,7 +119,8 @@ class TensorReader:
 
     def _low_rank_change(self, source: Source, low: int, high: int) -> Tensor:
         change, adapter = source.low_rank, source.adapter
-        assert change is not None and adapter is not None
+        assert change is not None
+        assert adapter is not None
         a, b = self._whole(adapter, change.a), self._whole(adapter, change.b)
         left, right = (a.T, b.T) if change.transposed else (b, a)
         width = right.shape[1]

@@ -132,10 +132,11 @@ def merged_shift(sums: Inspection, coefficients: Floats) -> Floats:
     """
     tau = sums.gram[:, 1:, 1:]
     squared = np.einsum("ni,nij,nj->n", coefficients, tau, coefficients)
-    return np.sqrt(np.maximum(squared, 0.0))
+    result: Floats = np.sqrt(np.maximum(squared, 0.0))
+    return result
 
 
 def merged_rollback(sums: Inspection, coefficients: Floats) -> Floats:
     """-<merged - reference, a> / |a|^2 per row, float64 [n]; nan without alignment vector."""
-    dot = np.einsum("ni,ni->n", coefficients, sums.gram[:, 0, 1:])
+    dot: Floats = np.einsum("ni,ni->n", coefficients, sums.gram[:, 0, 1:])
     return _ratio(-dot, sums.gram[:, 0, 0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,8 @@ class Inspection:
 
     def save(self, path: Path) -> None:
         """Write to `path` (npz without pickles) by way of a temporary name."""
-        partial = path.with_name(path.name + ".partial")
+        # two windows may save the same result at once
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         meta = {
             "version": RESULT_VERSION,
             "names": self.names,
@@ -109,7 +111,8 @@ class Inspection:
     def load(cls, path: Path) -> Inspection | None:
         """Read what `save` wrote; None when it is missing, damaged or of another version."""
         try:
-            with np.load(path, allow_pickle=False) as data:
+            # opened here: numpy leaves the file open when it is no archive
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
                 meta = json.loads(data["meta"].tobytes())
                 if meta["version"] != RESULT_VERSION:
                     return None
@@ -124,5 +127,6 @@ class Inspection:
                     zeros=data["zeros"],
                     non_finite=data["non_finite"],
                 )
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, MemoryError,
+                zipfile.BadZipFile):  # fmt: skip
             return None

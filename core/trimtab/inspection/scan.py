@@ -26,8 +26,6 @@ CHUNK = 1 << 17
 #: elements per unit of work handed to a thread
 UNIT = 1 << 22
 _KEPT_RESULTS = 100
-# tiny products must not underflow to zero before their sign is read
-_SIGN_SCALE = 2.0**64
 
 
 @dataclass
@@ -109,6 +107,8 @@ def inspect(lineup: Lineup, control: Control, threads: int | None = None) -> Ins
     for row in range(n):
         if not index.dtype_of(row).mergeable:
             gram[row] = np.nan
+        elif not lineup.has_alignment or lineup.sources[lineup.names[row]][0] is None:
+            gram[row, 0, :] = gram[row, :, 0] = np.nan
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -165,9 +165,7 @@ def _in_order(
                 future.cancel()
 
 
-def _worker(
-    lineup: Lineup, reader: TensorReader, control: Control
-) -> Callable[[_Unit], _Sums]:
+def _worker(lineup: Lineup, reader: TensorReader, control: Control) -> Callable[[_Unit], _Sums]:
     m = len(lineup.finetuned)
     members = lineup.members
     n_first = len(members) - m
@@ -187,16 +185,14 @@ def _worker(
             np.zeros(m, dtype=np.int64),
             np.zeros(m + 2, dtype=np.int64),
         )
-        if base is None:
-            sums.gram[0, :] = sums.gram[:, 0] = np.nan
         edges = [*range(unit.low, unit.high, CHUNK), unit.high]
-        vectors = torch.empty((m + 1, CHUNK), dtype=torch.float32)
+        vectors = torch.empty((m + 1, min(CHUNK, unit.high - unit.low)), dtype=torch.float32)
         for low, high in pairwise(edges):
             control.check()
             _add_chunk(sums, reader, reference, base, finetuned, low, high, vectors)
-        share = (unit.high - unit.low) / max(1, int(lineup.reference.checkpoint.index.numel[unit.row]))
-        finished = unit.high == int(lineup.reference.checkpoint.index.numel[unit.row])
-        control.advance(int(finished), int(_row_bytes(lineup, unit.row) * share))
+        numel = int(lineup.reference.checkpoint.index.numel[unit.row])
+        size = _row_bytes(lineup, unit.row) * (unit.high - unit.low) // numel
+        control.advance(int(unit.high == numel), size)
         return sums
 
     return work
@@ -233,9 +229,9 @@ def _add_chunk(
     gram = torch.mm(v, v.T).to(torch.float64).numpy()
     norm2 = float(torch.dot(own, own))
     if not (np.isfinite(gram).all() and np.isfinite(norm2)):
-        for column, values in enumerate((base_values, own, *read)):
-            if values is not None:
-                sums.non_finite[column] += size - int(torch.isfinite(values).sum())
+        for column, inputs in enumerate((base_values, own, *read)):
+            if inputs is not None:
+                sums.non_finite[column] += size - int(torch.isfinite(inputs).sum())
         wide = v.to(torch.float64)  # large finite values may overflow float32 sums
         gram = torch.mm(wide, wide.T).numpy()
         norm2 = float(own.to(torch.float64).square().sum())
@@ -243,7 +239,24 @@ def _add_chunk(
         sums.gram[1:, 1:] += gram[1:, 1:]
     else:
         sums.gram += gram
-        scaled = v[0] * _SIGN_SCALE
-        sums.conflicts += torch.lt(v[1:] * scaled, 0).sum(dim=1).numpy()
     sums.norm2 += norm2
-    sums.zeros += size - torch.count_nonzero(v[1:], dim=1).numpy()
+    _count_signs(sums, v, base is not None)
+
+
+def _count_signs(sums: _Sums, v: Tensor, with_alignment: bool) -> None:
+    """Count zeros and sign conflicts through products of sign matrices.
+
+    With s in {-1, 0, 1}, <s_i, s_i> counts the entries that are not zero, and
+    <s_a^2, s_i^2> - <s_a, s_i> is twice the number of opposite signs. A chunk is short enough
+    for these float32 sums to be exact.
+    """
+    signs = v.sign()
+    if sums.non_finite.any():
+        sums.zeros -= v[1:].isnan().sum(dim=1).numpy()  # NaN is no zero and has no sign
+        signs.nan_to_num_(nan=0.0)
+    agreement = torch.mm(signs, signs.T)
+    sums.zeros += v.shape[1] - agreement.diagonal()[1:].to(torch.int64).numpy()
+    if with_alignment:
+        nonzero = signs.square_()
+        both = torch.mv(nonzero[1:], nonzero[0])
+        sums.conflicts += ((both - agreement[1:, 0]) / 2).to(torch.int64).numpy()

@@ -124,9 +124,7 @@ Command = Run | Cancel | Quit
 Event = Hello | Accepted | Progress | Log | Result | Failed | Cancelled
 
 _COMMANDS = {kind.TYPE: kind for kind in (Run, Cancel, Quit)}
-_EVENTS = {
-    kind.TYPE: kind for kind in (Hello, Accepted, Progress, Log, Result, Failed, Cancelled)
-}
+_EVENTS = {kind.TYPE: kind for kind in (Hello, Accepted, Progress, Log, Result, Failed, Cancelled)}
 
 
 def encode(message: Command | Event) -> str:
@@ -134,14 +132,28 @@ def encode(message: Command | Event) -> str:
     return json.dumps({"type": message.TYPE, **asdict(message)}, ensure_ascii=True)
 
 
+# what JSON values may stand for each annotation used above
+_ACCEPTED: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "str": (str,),
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "dict[str, Any]": (dict,),
+    "dict[str, str]": (dict,),
+}
+
+
 def _decode(line: str | bytes, kinds: dict[str, Any]) -> Any:
     try:
         data = json.loads(line)
         kind = kinds[data.pop("type")]
-        known = {field.name for field in fields(kind)}
+        known = {field.name: _ACCEPTED[str(field.type)] for field in fields(kind)}
+        for key, types in known.items():
+            if key in data and (isinstance(data[key], bool) or not isinstance(data[key], types)):
+                raise ValueError(f"{key} is a {type(data[key]).__name__}")
         # a newer speaker may add fields: they are skipped, a missing one is an error
         return kind(**{key: value for key, value in data.items() if key in known})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProtocolError(f"not a message: {line[:200]!r}") from error
 
 

@@ -52,7 +52,7 @@ class Worker:
         self._commands = commands
         self._events = events
         self._lock = threading.Lock()
-        self._waiting: queue.Queue[Run | None] = queue.Queue()
+        self._waiting: queue.Queue[tuple[Run, JobControl] | None] = queue.Queue()
         self._controls: dict[int, JobControl] = {}
         self.current = 0
 
@@ -79,11 +79,12 @@ class Worker:
                 self.send(Log(0, "WARNING", str(error)))
                 continue
             if isinstance(command, Run):
-                self._controls[command.id] = JobControl(self.send, command.id)
-                self._waiting.put(command)
+                control = JobControl(self.send, command.id)
+                self._controls[command.id] = control
+                self._waiting.put((command, control))
             elif isinstance(command, Cancel):
-                if command.id in self._controls:
-                    self._controls[command.id].cancel()
+                if (running := self._controls.get(command.id)) is not None:
+                    running.cancel()
             elif isinstance(command, Quit):
                 break
         self._stop_all()
@@ -93,14 +94,14 @@ class Worker:
         """Work until stdin closes or `Quit` comes."""
         self.send(Hello(PROTOCOL_VERSION, __version__, os.getpid()))
         threading.Thread(target=self._listen, name="commands", daemon=True).start()
-        while (command := self._waiting.get()) is not None:
+        while (next_job := self._waiting.get()) is not None:
+            command, control = next_job
             self.current = command.id
-            self._run(command)
-            del self._controls[command.id]
+            self._run(command, control)
+            self._controls.pop(command.id, None)
             self.current = 0
 
-    def _run(self, command: Run) -> None:
-        control = self._controls[command.id]
+    def _run(self, command: Run, control: JobControl) -> None:
         self.send(Accepted(command.id))
         begun = time.monotonic()
         try:

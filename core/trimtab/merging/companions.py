@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from trimtab import __version__
 from trimtab.checkpoints import Checkpoint
 from trimtab.checkpoints.index import INDEX_NAME
 from trimtab.merging.layout import index_json, is_weights
@@ -68,7 +69,7 @@ def _config(plan: Plan) -> bytes | None:
 def _provenance(plan: Plan) -> dict[str, Any]:
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "trimtab": version("trimtab"),
+        "trimtab": __version__,
         "torch": version("torch"),
         "python": platform.python_version(),
         "models": [

@@ -19,11 +19,14 @@ from trimtab.checkpoints.reader import TensorReader
 from trimtab.control import Control, JobCancelled
 from trimtab.errors import UserError
 from trimtab.merging.companions import companion_files, written_files
+from trimtab.merging.place import check_output, recover_replaced
 from trimtab.merging.planner import Plan, PlannedTensor, WorkItem, describe, sources_read
-from trimtab.merging.writer import CheckpointWriter, check_output
+from trimtab.merging.writer import CheckpointWriter
 
 #: elements per step: the float32 slices of a few models stay in the processor's cache
 CHUNK = 1 << 17
+# after these errors going on would end the same way: what was begun is removed
+_HOPELESS = frozenset({"weights_not_finite", "result_not_finite", "verification_failed"})
 
 
 def run_merge(
@@ -48,7 +51,8 @@ def run_merge(
     output = output.expanduser().absolute()
     begun = time.monotonic()
     inputs = [m.checkpoint.path for m in plan.lineup.members]
-    check_output(output, 0 if resume else plan.bytes_out, inputs, overwrite)
+    recover_replaced(output)
+    check_output(output, 0 if resume else plan.bytes_out, inputs, overwrite, resume)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -59,16 +63,25 @@ def run_merge(
             try:
                 _stream(plan, writer, reader, control, torch.device(device), threads)
                 control.stage("Verifying", len(plan.items), plan.bytes_out)
-                writer.verify(lambda size: (control.check(), control.advance(1, size)))  # type: ignore[func-returns-value]
+                writer.verify(lambda size: _tick(control, size))
                 report = _report(plan, output, device, time.monotonic() - begun)
                 reference = plan.lineup.reference.checkpoint
-                writer.commit(written_files(plan, report), companion_files(reference))
+                writer.commit(written_files(plan, report), companion_files(reference), overwrite)
             except JobCancelled:
                 writer.discard()
+                raise
+            except UserError as error:
+                if error.code in _HOPELESS:
+                    writer.discard()
                 raise
     finally:
         torch.set_num_threads(before)
     return report
+
+
+def _tick(control: Control, size: int) -> None:
+    control.check()
+    control.advance(1, size)
 
 
 def _report(plan: Plan, output: Path, device: str, seconds: float) -> dict[str, Any]:
@@ -147,7 +160,7 @@ def _run_item(
         offset = tensor.offset + (
             low * dtype_bytes if tensor.action != "copied" else _stored_bytes(tensor.origin, low)
         )
-        piece.write(memoryview(data.contiguous().view(torch.uint8).numpy()), offset)
+        piece.write(data.contiguous().view(torch.uint8).numpy().data, offset)
     piece.finish()
 
 
@@ -184,7 +197,10 @@ def _carry_over(tensor: PlannedTensor, reader: TensorReader, low: int, high: int
     stored = reader.read_stored(origin.checkpoint, origin.row, low, high)
     if not _all_finite(stored):
         raise _input_not_finite(tensor, origin)
-    return stored.to(getattr(torch, TORCH_NAMES[tensor.dtype]))
+    converted = stored.to(getattr(torch, TORCH_NAMES[tensor.dtype]))
+    if tensor.action == "converted" and not _all_finite(converted):
+        raise _overflow(tensor)
+    return converted
 
 
 def _all_finite(values: Tensor) -> bool:
@@ -212,6 +228,10 @@ def _not_finite(
     for source in sources_read(tensor):
         if not bool(torch.isfinite(reader.read(source, low, high)).all()):
             return _input_not_finite(tensor, source)
+    return _overflow(tensor)
+
+
+def _overflow(tensor: PlannedTensor) -> UserError:
     return UserError(
         "result_not_finite",
         f"The result overflows in {tensor.name}.",

@@ -47,8 +47,14 @@ def lay_out(
     shards = []
     positions: dict[int, tuple[int, int]] = {}
     for number, (name, rows) in enumerate(zip(names, groups, strict=True)):
-        metadata = _metadata(reference, name)
-        header, offsets, size = _header(reference, rows, dtypes, metadata)
+        if shard_size == "reference" and all(index.dtype_of(r).code == dtypes[r] for r in rows):
+            # nothing moves: the very header of the reference, however its writer spelt it
+            raw, size = reference.headers[number].raw, reference.headers[number].file_bytes
+            header = len(raw).to_bytes(8, "little") + raw
+            offsets = {row: int(index.start[row]) for row in rows}
+        else:
+            metadata = _metadata(reference, name)
+            header, offsets, size = _header(reference, rows, dtypes, metadata)
         shards.append(Shard(name, header, tuple(rows), size))
         positions.update({row: (number, offset) for row, offset in offsets.items()})
     return tuple(shards), positions

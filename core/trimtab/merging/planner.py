@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from trimtab import __version__
 from trimtab.checkpoints import Lineup, Member, Source
 from trimtab.checkpoints.dtypes import BY_CODE, OUTPUT_DTYPES
 from trimtab.checkpoints.naming import parse
@@ -98,11 +99,15 @@ class Plan:
         """Hex digest of all that the output's bytes depend on."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(self.lineup.fingerprint.encode())
+        digest.update(f"{__version__} {ITEM}\n".encode())
         digest.update(f"{self.method.name} {sorted(self.parameters.items())}".encode())
         for shard in self.shards:
             digest.update(shard.name.encode() + shard.header)
         for tensor in self.tensors:
-            digest.update(f"{tensor.action} {tensor.model_names} {tensor.ratios}\n".encode())
+            digest.update(
+                f"{tensor.action} {tensor.origin.checkpoint.fingerprint} {tensor.origin.row} "
+                f"{tensor.model_names} {tensor.ratios}\n".encode()
+            )
         return digest.hexdigest()
 
 
@@ -170,19 +175,20 @@ def plan_merge(recipe: Recipe, lineup: Lineup) -> Plan:
                 offset=offset,
             )
         )
-    return Plan(
-        recipe, lineup, method, parameters, tuple(tensors), shards, _items(tensors, lineup)
-    )
+    return Plan(recipe, lineup, method, parameters, tuple(tensors), shards, _items(tensors, lineup))
 
 
 def _check_names(recipe: Recipe, layers: set[int], modules: set[str]) -> None:
     for model in recipe.finetuned:
         for layer in model.layers:
             if layer not in layers or layer < 0:
+                known = layers - {-1}
                 raise UserError(
                     "unknown_layer",
                     f"There is no layer {layer}.",
-                    f"The reference has layers {min(layers - {-1}, default=0)} to {max(layers)}.",
+                    f"The reference has layers {min(known)} to {max(known)}."
+                    if known
+                    else "The reference has no layers.",
                     f"Correct the layers of {model.name or model.path} in the recipe.",
                 )
         for module in model.modules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,7 +58,7 @@ class Output(_Part):
             number, unit = value[:-2].strip(), value[-2:].upper()
             try:
                 return int(float(number) * SIZE_UNITS[unit])
-            except (KeyError, ValueError):
+            except (KeyError, ValueError, OverflowError):
                 raise ValueError("write a size as a number with KB, MB, GB or TB") from None
         return value
 
@@ -84,7 +85,11 @@ class Recipe(_Part):
         """Return the recipe as YAML; what is at its default is left out."""
         data = self.model_dump(exclude_defaults=True)
         data = {"trimtab": 1, "method": self.method} | data
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        if any(character in text for character in "\x85\u2028\u2029"):
+            # YAML takes these for line breaks: they are read back only when written as escapes
+            text = yaml.safe_dump(data, sort_keys=False, allow_unicode=False)
+        return text
 
     def save(self, path: Path) -> None:
         """Write to `path` atomically, with model paths relative to it where they are near."""
@@ -94,7 +99,8 @@ class Recipe(_Part):
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
             raise UserError(
                 "cannot_write",
                 f"{path.name} could not be saved.",
@@ -120,7 +126,7 @@ class Recipe(_Part):
         root = folder.absolute()
 
         def shorten(path: str) -> str:
-            target = Path(path).expanduser()
+            target = Path(os.path.expanduser(path))  # noqa: PTH111 - knows no unknown user
             if target.is_absolute() and target.is_relative_to(root.parent):
                 return Path(os.path.relpath(target, root)).as_posix()
             return path
@@ -130,7 +136,7 @@ class Recipe(_Part):
     def absolute(self, folder: Path) -> Recipe:
         """Return a copy whose paths are absolute; relative ones start at `folder`."""
         return self._with_paths(
-            lambda path: os.path.normpath(folder.absolute() / Path(path).expanduser())
+            lambda path: os.path.normpath(folder.absolute() / os.path.expanduser(path))  # noqa: PTH111
         )
 
     def ratios(
@@ -165,7 +171,7 @@ def parse_recipe(text: str, origin: str = "The recipe") -> Recipe:
     """Parse YAML; raises `UserError` with `bad_recipe` that names the key at fault."""
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(
             "bad_recipe",
             f"{origin} is not YAML.",

@@ -18,89 +18,18 @@ import xxhash
 from trimtab.checkpoints.header import read_header
 from trimtab.errors import UserError
 from trimtab.merging.layout import Shard
+from trimtab.merging.place import (
+    JOURNAL,
+    is_ours,
+    os_error,
+    output_busy,
+    output_exists,
+    partial_path,
+    remove,
+    replaced_path,
+)
 
-JOURNAL = "trimtab-journal.jsonl"
 _READ = 8 << 20
-_MARGIN = 16 << 20
-
-
-def partial_path(output: Path) -> Path:
-    """Return the name under which `output` is written until it is whole."""
-    return output.with_name(output.name + ".partial")
-
-
-def _disk_full(output: Path, needed: int, free: int) -> UserError:
-    return UserError(
-        "disk_full",
-        "There is not enough room on the disk.",
-        f"The result takes {needed / 1e9:.3g} GB; {free / 1e9:.3g} GB are free at {output.parent}.",
-        "Free some space or choose another folder.",
-        details=str(output),
-    )
-
-
-def _os_error(error: OSError, output: Path) -> UserError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(
-            "disk_full",
-            "The disk filled up while the result was written.",
-            "What is finished is kept under the name "
-            f"{partial_path(output).name}; the final name was not touched.",
-            "Free some space and resume, or choose another folder.",
-            details=str(output),
-        )
-    return UserError(
-        "cannot_write",
-        f"{output.name} could not be written.",
-        f"The system says: {error.strerror}.",
-        "Choose a folder in which you may write.",
-        details=str(error),
-    )
-
-
-def check_output(output: Path, needed: int, inputs: Sequence[Path], overwrite: bool) -> None:
-    """Refuse an output that exists, is one of the inputs, or has no room; changes nothing.
-
-    Raises `UserError` with `output_exists`, `output_is_input`, `cannot_write` or `disk_full`.
-    """
-    resolved = output.resolve()
-    for path in inputs:
-        other = path.resolve()
-        if resolved == other or resolved in other.parents or other in resolved.parents:
-            raise UserError(
-                "output_is_input",
-                f"{output.name} is one of the models being merged.",
-                "Writing there would destroy it while it is read.",
-                "Choose another folder for the result.",
-                details=str(output),
-            )
-    if output.exists() and not overwrite:
-        raise UserError(
-            "output_exists",
-            f"{output.name} exists already.",
-            "Nothing is overwritten without a yes.",
-            "Choose another name, or allow overwriting.",
-            details=str(output),
-        )
-    parent = _existing_parent(output)
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(
-            "cannot_write",
-            f"{output.name} cannot be written.",
-            f"{parent} is not a folder in which you may write.",
-            "Choose another folder.",
-            details=str(output),
-        )
-    free = shutil.disk_usage(parent).free
-    if needed + _MARGIN > free:
-        raise _disk_full(output, needed, free)
-
-
-def _existing_parent(path: Path) -> Path:
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    return parent
 
 
 class CheckpointWriter:
@@ -128,7 +57,7 @@ class CheckpointWriter:
             self._open()
         except OSError as error:
             self._close()
-            raise _os_error(error, self.output) from error
+            raise os_error(error, self.output) from error
         except BaseException:
             self._close()
             raise
@@ -142,12 +71,20 @@ class CheckpointWriter:
     ) -> None:
         self._close()
         if isinstance(value, OSError):
-            raise _os_error(value, self.output) from value
+            raise os_error(value, self.output) from value
 
     def _open(self) -> None:
         journal_path = self.partial / JOURNAL
         if self.partial.exists() and not self._resume:
             self._refuse_if_busy(journal_path)
+            if not is_ours(self.partial):
+                raise UserError(
+                    "cannot_write",
+                    f"{self.partial.name} is in the way.",
+                    "It was not made by Trimtab, so it is not removed.",
+                    "Rename it, or choose another name for the result.",
+                    details=str(self.partial),
+                )
             shutil.rmtree(self.partial)
         if self._resume and not journal_path.exists():
             raise self._cannot_resume("There is no unfinished merge at this place.")
@@ -172,13 +109,7 @@ class CheckpointWriter:
         try:
             fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
-                "output_busy",
-                f"{self.output.name} is being written by another merge.",
-                f"It has {self.partial.name} open.",
-                "Wait until it is finished, or choose another name.",
-                details=str(self.partial),
-            ) from error
+            raise output_busy(self.output) from error
 
     def _cannot_resume(self, why: str) -> UserError:
         return UserError(
@@ -206,27 +137,32 @@ class CheckpointWriter:
             _write_all(descriptor, shard.header, 0)
 
     def _read_journal(self, path: Path) -> None:
-        lines = path.read_bytes().split(b"\n")
+        # what follows the last line break is a torn line, even where it looks whole
+        lines = path.read_bytes().split(b"\n")[:-1]
         try:
-            first = json.loads(lines[0])
-        except ValueError:
-            first = {}
-        if first.get("plan") != self._digest:
+            plan = json.loads(lines[0])["plan"]
+        except (ValueError, LookupError, TypeError):
+            plan = None
+        if plan != self._digest:
             raise self._cannot_resume("The models or the recipe have changed since.")
         for shard in self._shards:
             target = self.partial / shard.name
             if not target.exists() or target.stat().st_size != shard.nbytes:
                 raise self._cannot_resume(f"{shard.name} is missing or has another size.")
             self._files.append(os.open(target, os.O_RDWR | os.O_CLOEXEC))
+            _write_all(self._files[-1], shard.header, 0)
         valid = len(lines[0]) + 1
         for line in lines[1:]:
             try:
                 entry = json.loads(line)
-                self._done[entry["item"]] = (
-                    entry["shard"], entry["at"], entry["bytes"], entry["hash"]
-                )  # fmt: skip
+                number, shard, at = entry["item"], entry["shard"], entry["at"]
+                size, digest = entry["bytes"], entry["hash"]
+                inside = 0 <= shard < len(self._shards) and 0 <= at <= at + size
+                if not inside or at + size > self._shards[shard].nbytes:
+                    break
+                self._done[number] = (shard, at, size, digest)
             except (ValueError, KeyError, TypeError):
-                break  # the last line may be torn
+                break  # whatever follows a damaged line is done again
             valid += len(line) + 1
         os.ftruncate(self._journal, valid)
         os.lseek(self._journal, valid, os.SEEK_SET)
@@ -274,23 +210,31 @@ class CheckpointWriter:
         """
         for number, (shard, position, size, digest) in sorted(self._done.items()):
             if self._hash_on_disk(shard, position, size) != digest:
-                raise UserError(
-                    "verification_failed",
-                    f"{self._shards[shard].name} does not hold what was written to it.",
-                    f"Piece {number} reads back differently: the disk may be failing.",
-                    "Choose another disk and merge again.",
-                    details=str(self.partial),
-                )
+                why = f"Piece {number} reads back differently"
+                raise self._verification_failed(self._shards[shard], why)
             check(size)
         for shard_plan in self._shards:
-            read_header(self.partial / shard_plan.name)
+            header = read_header(self.partial / shard_plan.name)
+            if header.raw != shard_plan.header[8:]:
+                raise self._verification_failed(shard_plan, "Its header reads back differently")
 
-    def commit(self, files: dict[str, bytes], copies: Sequence[Path]) -> None:
+    def _verification_failed(self, shard: Shard, why: str) -> UserError:
+        return UserError(
+            "verification_failed",
+            f"{shard.name} does not hold what was written to it.",
+            f"{why}: the disk may be failing.",
+            "Choose another disk and merge again.",
+            details=str(self.partial),
+        )
+
+    def commit(self, files: dict[str, bytes], copies: Sequence[Path], overwrite: bool) -> None:
         """Add companions, flush everything to the disk, and give the folder its final name.
 
         `files` are written under their names, `copies` are copied byte for byte; a name in
         `files` wins over a copy.
         """
+        if self.output.exists() and not overwrite:
+            raise output_exists(self.output)  # it was not there when the merge began
         for source in copies:
             if source.name not in files:
                 shutil.copyfile(source, self.partial / source.name)
@@ -303,7 +247,7 @@ class CheckpointWriter:
         for path in self.partial.iterdir():
             _fsync_path(path)
         _fsync_path(self.partial)
-        replaced = self.output.with_name(f"{self.output.name}.replaced-{os.getpid()}")
+        replaced = replaced_path(self.output)
         if self.output.exists():
             self.output.rename(replaced)
         try:
@@ -312,8 +256,7 @@ class CheckpointWriter:
             if replaced.exists():
                 replaced.rename(self.output)
             raise
-        if replaced.exists():
-            shutil.rmtree(replaced) if replaced.is_dir() else replaced.unlink()
+        remove(replaced)
         _fsync_path(self.output.parent)
 
     def discard(self) -> None:

@@ -23,7 +23,8 @@ def _coefficients(ratios: Floats, *, reference_ratio: float = 1.0) -> Floats:
             "The mean divides by their sum.",
             "Give at least one model a ratio above zero.",
         )
-    return ratios / total
+    result: Floats = ratios / total
+    return result
 
 
 @merge_method(

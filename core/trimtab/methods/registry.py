@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -40,18 +40,10 @@ class Parameter:
     maximum: float
 
 
-class Combine(Protocol):
-    """The tensor function of a method.
-
-    `reference` and each of `models` are float32 tensors of one shape; `ratios` has one number a
-    model. The models may be overwritten; the result is float32 and may be one of them.
-    """
-
-    def __call__(
-        self, reference: Tensor, models: Sequence[Tensor], ratios: Sequence[float], **parameters: Any
-    ) -> Tensor: ...
-
-
+#: The tensor function of a method, called as f(reference, models, ratios, **parameters):
+#: `reference` and each of `models` are float32 tensors of one shape, `ratios` has one number a
+#: model. The models may be overwritten; the result is float32 and may be one of them.
+Combine = Callable[..., "Tensor"]
 Coefficients = Callable[..., Floats]
 
 

@@ -36,7 +36,7 @@ def _update_finetuned(recipe: Recipe, index: int, **changes: object) -> Recipe:
 
 def set_ratio(recipe: Recipe, index: int, value: float, key: str = "") -> Edit:
     """Set the global ratio of fine-tuned model `index`."""
-    after = _update_finetuned(recipe, index, ratio=value)
+    after = _update_finetuned(recipe, index, ratio=float(value))
     return Edit(f"Ratio of {_name(recipe, index)}", recipe, after, key)
 
 
@@ -44,7 +44,9 @@ def set_layer_ratios(
     recipe: Recipe, index: int, values: Mapping[int, float], key: str = ""
 ) -> Edit:
     """Set the ratio of fine-tuned model `index` in the layers that `values` names."""
-    layers = dict(sorted({**recipe.finetuned[index].layers, **values}.items()))
+    # plain numbers: numpy's, as a window's arrays hold them, cannot be written to YAML
+    new = {int(layer): float(value) for layer, value in values.items()}
+    layers = dict(sorted({**recipe.finetuned[index].layers, **new}.items()))
     after = _update_finetuned(recipe, index, layers=layers)
     return Edit(f"Ratio curve of {_name(recipe, index)}", recipe, after, key)
 
@@ -61,7 +63,7 @@ def set_module_factor(
     recipe: Recipe, index: int, module: str, factor: float, key: str = ""
 ) -> Edit:
     """Set the factor of one module of fine-tuned model `index`; 1 removes it."""
-    modules = {**recipe.finetuned[index].modules, module: factor}
+    modules = {**recipe.finetuned[index].modules, module: float(factor)}
     if factor == 1.0:
         del modules[module]
     after = _update_finetuned(recipe, index, modules=modules)
@@ -76,7 +78,7 @@ def set_method(recipe: Recipe, method: str) -> Edit:
 
 def set_parameter(recipe: Recipe, name: str, value: float, key: str = "") -> Edit:
     """Set one of the method's parameters."""
-    after = recipe.model_copy(update={"parameters": {**recipe.parameters, name: value}})
+    after = recipe.model_copy(update={"parameters": {**recipe.parameters, name: float(value)}})
     return Edit(f"Parameter {name}", recipe, after, key)
 
 

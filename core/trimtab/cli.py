@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab import __version__
 from trimtab.checkpoints import Lineup, guess_roles, open_checkpoint
-from trimtab.console import ProgressLine, count, number, size, table
+from trimtab.console import ProgressLine, number, table
 from trimtab.control import JobCancelled
 from trimtab.errors import UserError
+from trimtab.formatting import count, size
 from trimtab.jobs.control import JobControl
 from trimtab.merging.recipe import FineTuned, ModelRef, Recipe, load_recipe, open_lineup
 

@@ -1,4 +1,4 @@
-"""How the command talks: aligned tables, sizes, and one progress line on a terminal."""
+"""How the command talks: aligned tables, and one progress line on a terminal."""
 
 from __future__ import annotations
 
@@ -8,23 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from trimtab.formatting import size
 from trimtab.jobs.protocol import Progress
-
-
-def size(n_bytes: float) -> str:
-    """Return bytes with a decimal unit and three significant digits, such as "16.4 GB"."""
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= factor:
-            return f"{n_bytes / factor:.3g} {unit}"
-    return f"{n_bytes:.0f} B"
-
-
-def count(n: float) -> str:
-    """Return a count with three significant digits, such as "8.19 B"."""
-    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if n >= factor:
-            return f"{n / factor:.3g} {unit}"
-    return f"{n:.0f}"
 
 
 def number(value: float, decimals: int = 3) -> str:

@@ -18,12 +18,13 @@ SHIFT = "shift"
 
 @dataclass(frozen=True)
 class Totals:
-    """Two shares of the whole model; nan where they cannot be computed.
+    """Shares of the whole model; nan where they cannot be computed.
 
-    `rollback` is −⟨merged − ref, a⟩ / |a|² over the tensors that have an alignment vector; `kept`
-    is ⟨merged − ref, τ⟩ / |τ|² of one fine-tuned model.
+    Over the tensors that have an alignment vector, `moved` is |merged − ref| / |a| and `rollback`
+    −⟨merged − ref, a⟩ / |a|²; `kept` is ⟨merged − ref, τ⟩ / |τ|² of one fine-tuned model.
     """
 
+    moved: float
     rollback: float
     kept: float
 
@@ -80,20 +81,21 @@ class Figures:
         return self.by_column(np.sqrt(self.groups.gram[:, 0, 0]))
 
     def totals(self, coefficients: Floats, model: int) -> Totals:
-        """Return the two shares over all groups."""
+        """Return the shares over all groups."""
         gram = self.groups.gram
-        rollback = float("nan")
-        if self.has_alignment and self._has_a.any():
-            rows = self._has_a
-            dot = np.einsum("ni,ni->", coefficients[rows], gram[rows, 0, 1:])
-            length = gram[rows, 0, 0].sum()
-            rollback = float(-dot / length) if length > 0 else float("nan")
-        if not self.n_models:
-            return Totals(rollback, float("nan"))
-        own = gram[:, 1:, model + 1]
-        length = own[:, model].sum()
-        kept = np.einsum("ni,ni->", coefficients, own)
-        return Totals(rollback, float(kept / length) if length > 0 else float("nan"))
+        moved = rollback = kept = float("nan")
+        rows = self._has_a
+        length = float(gram[rows, 0, 0].sum()) if self.has_alignment else 0.0
+        if length > 0:
+            shift = self.shift(coefficients)[rows]
+            moved = float(np.sqrt((shift**2).sum() / length))
+            rollback = float(-np.einsum("ni,ni->", coefficients[rows], gram[rows, 0, 1:]) / length)
+        if self.n_models:
+            own = gram[:, 1:, model + 1]
+            length = float(own[:, model].sum())
+            if length > 0:
+                kept = float(np.einsum("ni,ni->", coefficients, own) / length)
+        return Totals(moved, rollback, kept)
 
     def subset(self, groups: tuple[int, ...]) -> Inspection:
         """Add up some groups to one row; groups without an alignment vector add nothing to a."""

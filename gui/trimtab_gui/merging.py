@@ -23,7 +23,9 @@ from trimtab_gui.notices import Notice
 
 TOPIC = "merge"
 #: ends that leave a partial folder worth going on with, and ends that leave a useless one
-_RESUMABLE = ("worker_stopped", "disk_full", "internal", "out_of_memory")
+_RESUMABLE = (
+    "worker_stopped", "disk_full", "internal", "out_of_memory", "unfinished_exists",
+)  # fmt: skip
 _USELESS = (
     "weights_not_finite", "result_not_finite", "verification_failed", "unreadable", "truncated",
 )  # fmt: skip
@@ -256,6 +258,13 @@ class Merging(QObject):
         self._desk.session.merge_ended()
         if error.code == "output_exists":
             self.exists.emit(output)
+        elif error.code == "cannot_resume":
+            self._desk.notice.emit(
+                Notice(
+                    "error", error.what, error.why, error.fix, error.details,
+                    ((self.tr("Discard what is left"), lambda: self.discard(output)),), TOPIC,
+                )
+            )  # fmt: skip
         else:
             self._desk.notice.emit(Notice.of(error, topic=TOPIC))
             if error.code in _USELESS:

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from builders import llama_tensors, moved, write_model
-from trimtab import __version__, console
+from trimtab import __version__, console, formatting
 from trimtab.cli import main
 
 
@@ -195,10 +195,10 @@ def test_misuse_exits_with_two(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("n_bytes", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (16.4e9, "16.4 GB"), (1.5e12, "1.5 TB")],
+    [(0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (16.4e9, "16.4 GB"), (1.5e12, "1.50 TB")],
 )
 def test_sizes_have_three_significant_digits(n_bytes: float, text: str) -> None:
-    assert console.size(n_bytes) == text
+    assert formatting.size(n_bytes) == text
 
 
 def test_undefined_numbers_are_a_dash_and_negative_ones_have_a_real_minus() -> None:

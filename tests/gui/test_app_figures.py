@@ -52,6 +52,7 @@ def test_the_gauges_are_the_shares_their_formulas_say(recipe: Recipe) -> None:
     totals = figures.totals(figures.coefficients(recipe), 0)
     parts = {k: np.concatenate([x.ravel() for x in v]) for k, v in differences(recipe).items()}
     merged, a, tau = parts["merged"], parts["a"], parts["tau"]
+    assert totals.moved == pytest.approx(np.linalg.norm(merged) / np.linalg.norm(a))
     assert totals.rollback == pytest.approx(-(merged @ a) / (a @ a))
     assert totals.kept == pytest.approx((merged @ tau) / (tau @ tau))
 

@@ -54,6 +54,21 @@ def test_the_gauge_shows_the_ratio_where_one_model_moves_alone(workbench: MainWi
     desk.edit(set_ratio(desk.recipe, 1, 0.0))
     desk.edit(set_ratio(desk.recipe, 0, 0.25))
     assert bench.distance.kept.value() == pytest.approx(25.0)
+    desk.edit(set_ratio(desk.recipe, 0, 0.0))
+    assert bench.distance.moved.value() == 0.0
+
+
+def test_a_model_at_ratio_zero_has_no_curve_until_it_takes_part(workbench: MainWindow) -> None:
+    from trimtab.project.edits import set_ratio
+
+    view, desk = workbench.workbench.profile.view, workbench.desk
+    desk.edit(set_ratio(desk.recipe, 1, 0.0))
+    assert "tau1" not in {c.key for c in view.curves}
+    desk.edit(set_ratio(desk.recipe, 1, 0.1))
+    assert "tau1" in {c.key for c in view.curves}
+    desk.edit(set_ratio(desk.recipe, 1, 0.0))
+    desk.set_active(1)
+    assert "tau1" in {c.key for c in view.curves}
 
 
 def test_undo_puts_curve_and_slider_back(workbench: MainWindow, qtbot: QtBot) -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QContextMenuEvent, QDragEnterEvent, QDropEvent
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 from pytestqt.qtbot import QtBot
 
@@ -190,6 +191,22 @@ def test_a_banner_offers_its_actions_and_keeps_details_folded(qtbot: QtBot) -> N
     banner.set_message("ok", "Saved")
     assert banner.isVisible()
     assert banner.buttons() == []
+
+
+def test_a_banner_of_one_line_keeps_its_buttons_on_that_line(qtbot: QtBot) -> None:
+    host = shown(qtbot, QWidget())
+    host.resize(900, 200)
+    banner = Banner(host)
+    banner.resize(800, 60)
+    banner.set_message("ok", "Saved", actions=[("Open folder", lambda: None)])
+    QTest.qWait(1)
+    button = banner.buttons()[0]
+    assert button.isVisible()
+    low = banner.sizeHint().height()
+    banner.set_message("error", "Failed", why="No room", actions=[("Go on", lambda: None)])
+    QTest.qWait(1)
+    assert banner.buttons()[0].isVisible()
+    assert banner.sizeHint().height() > low
 
 
 @pytest.mark.parametrize("kind", ["info", "ok", "warning", "error"])

@@ -1,4 +1,4 @@
-"""Two gauges that move while the hand moves: what is rolled back, and what is kept."""
+"""Two gauges that move while the hand moves: how far the merge goes, and what it keeps."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class DistancePanel(Panel):
         super().__init__("Distance")
         self.set_title(self.tr("Distance"))
         self._desk = desk
-        self.rollback = Gauge(self.tr("alignment rolled back"), "aligned")
+        self.moved = Gauge(self.tr("moved, share of |a|"), "merged")
         self.kept = Gauge(self.tr("task vector kept"), "finetuned")
         row = QHBoxLayout()
         row.setSpacing(4)
-        row.addWidget(self.rollback)
+        row.addWidget(self.moved)
         row.addWidget(self.kept)
         self.body.addLayout(row)
         for signal in (desk.figures_changed, desk.recipe_changed, desk.active_changed):
@@ -35,7 +35,7 @@ class DistancePanel(Panel):
         desk, figures, i = self._desk, self._desk.figures, self._desk.active
         if figures is None or desk.coefficients is None or i < 0:
             self.set_aside("")
-            self.rollback.set_value(None, "–", "")
+            self.moved.set_value(None, "–", "")
             self.kept.set_value(None, "–", "")
             return
         now = figures.totals(desk.coefficients, i)
@@ -43,15 +43,20 @@ class DistancePanel(Panel):
         alone[:, i] = 1.0
         full = figures.totals(alone, i)
         self.set_aside(self.tr("from weights alone"))
-        versus = self.tr("{difference} vs fine-tuned")
-        _show(self.rollback, now.rollback, full.rollback, versus)
-        _show(self.kept, now.kept, full.kept, versus)
+        if math.isnan(now.moved):
+            self.moved.set_value(None, "–", self.tr("needs the base"))
+        else:
+            note = self.tr("rollback {percent}").format(percent=texts.signed_percent(now.rollback))
+            self.moved.set_value(now.moved * 100, f"{now.moved * 100:.1f}", note)
+        _show(self.kept, now.kept, full.kept, self.tr("{difference} vs fine-tuned"))
         name = desk.name(i)
-        self.rollback.setToolTip(
-            self.tr("How much of the alignment vector a the merged model takes back.\n"
-                    "−⟨merged − aligned, a⟩ / |a|², over all tensors.\n"
+        self.moved.setToolTip(
+            self.tr("How far the merged model is from the reference, measured by the step that "
+                    "alignment took: |merged − aligned| / |a|, over all tensors.\n"
+                    "Rollback is the part that goes straight back along a: "
+                    "−⟨merged − aligned, a⟩ / |a|².\n"
                     "It says how far weights move, not how the model answers.")
-            if not math.isnan(now.rollback)
+            if not math.isnan(now.moved)
             else self.tr("Needs the base model: a = aligned − base.")
         )  # fmt: skip
         self.kept.setToolTip(

@@ -8,6 +8,7 @@ from PySide6.QtGui import QColor
 from trimtab.project.edits import reset_layer_ratios, set_layer_ratios
 from trimtab_gui import theme
 from trimtab_gui.desk import Desk
+from trimtab_gui.figures import Figures
 from trimtab_gui.plots import Curve, PlotCard, ProfileView
 from trimtab_gui.selection import NOTHING, Selection
 from trimtab_gui.undo import gesture
@@ -75,7 +76,7 @@ class ProfileCard(PlotCard):
             return
         curves = [
             Curve(f"tau{i}", f"|τ| {desk.name(i)}", "finetuned", figures.tau_curve(i), index=i)
-            for i in range(figures.n_models)
+            for i in self._models_drawn(figures)
         ]
         if figures.has_alignment:
             curves.append(Curve("a", "|a| alignment", "aligned", figures.alignment_curve()))
@@ -86,6 +87,15 @@ class ProfileCard(PlotCard):
         self.view.set_curves(curves)
         self._draw_ratio()
         self._legend()
+
+    def _models_drawn(self, figures: Figures) -> list[int]:
+        """The active model and those that take part: one at ratio 0 would only set the scale."""
+        coefficients = self._desk.coefficients
+        return [
+            i
+            for i in range(figures.n_models)
+            if i == self._desk.active or coefficients is None or coefficients[:, i].any()
+        ]
 
     def _draw_ratio(self) -> None:
         desk, figures = self._desk, self._desk.figures
@@ -111,7 +121,7 @@ class ProfileCard(PlotCard):
             return
         entries: list[tuple[str | QColor, str]] = [
             (theme.role_color("finetuned", i), f"|τ| {desk.name(i)}")
-            for i in range(figures.n_models)
+            for i in self._models_drawn(figures)
         ]
         if figures.has_alignment:
             entries.append(("aligned", "|a| alignment"))

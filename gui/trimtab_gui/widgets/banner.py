@@ -53,14 +53,16 @@ class Banner(QWidget):
         self._details.setFixedHeight(110)
         self._details.setAccessibleName(self.tr("Details"))
         texts.addWidget(self._details)
-        self._row = QHBoxLayout()
+        self._tools = QWidget()
+        self._row = QHBoxLayout(self._tools)
+        self._row.setContentsMargins(0, 0, 0, 0)
         self._row.setSpacing(6)
-        texts.addLayout(self._row)
+        texts.addWidget(self._tools)
+        self._outer, self._texts = outer, texts
         self._toggle = link_button(self.tr("Details"))
         self._toggle.setCheckable(True)
         self._toggle.toggled.connect(self._details.setVisible)
         self._row.addWidget(self._toggle)
-        self._row.addStretch(1)
         self._buttons: list[QPushButton] = []
         self._close = quiet_button("close", self.tr("Dismiss"))
         self._close.setIconSize(QSize(14, 14))
@@ -98,10 +100,22 @@ class Banner(QWidget):
             button.clicked.connect(lambda _checked=False, call=callback: call())
             self._row.insertWidget(position, button)
             self._buttons.append(button)
+        self._place_tools(compact=not (why or fix))
         self.setAccessibleName(what)
         self.setAccessibleDescription(" ".join(part for part in (why, fix) if part))
         self._recolour()
         self.show()
+
+    def _place_tools(self, compact: bool) -> None:
+        """Put the buttons beside a message of one line, under a longer one."""
+        level = Qt.AlignmentFlag.AlignVCenter if compact else Qt.AlignmentFlag.AlignTop
+        for widget in (self._mark, self._close):
+            self._outer.setAlignment(widget, level)
+        if compact:
+            self._outer.insertWidget(2, self._tools, 0, level)
+        else:
+            self._texts.addWidget(self._tools, 0, Qt.AlignmentFlag.AlignLeft)
+        self._tools.setVisible(bool(self._buttons) or not self._toggle.isHidden())
 
     def kind(self) -> str:
         """Return the kind of the message shown."""

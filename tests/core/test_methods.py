@@ -78,14 +78,6 @@ def test_the_order_of_models_does_not_matter(method: Any) -> None:
         torch.testing.assert_close(results[0], other, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", methods(), ids=lambda m: m.name)
-def test_the_reference_is_left_as_it_is(method: Any) -> None:
-    reference, model = tensors(2)
-    before = reference.clone()
-    method.combine(reference, [model], [0.5])
-    assert torch.equal(reference, before)
-
-
 def test_ratios_that_cancel_are_refused() -> None:
     with pytest.raises(UserError) as caught:
         get_method("linear").coefficients(np.array([[0.5], [-1.0]]))

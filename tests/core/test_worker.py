@@ -43,9 +43,9 @@ SLOW = """
 import time
 from trimtab.checkpoints import reader
 read = reader.TensorReader.read
-def slow(self, *where):
+def slow(self, *where, **how):
     time.sleep(0.02)
-    return read(self, *where)
+    return read(self, *where, **how)
 reader.TensorReader.read = slow
 """
 TALKATIVE = """

@@ -106,9 +106,9 @@ import os
 planner.ITEM = {item}
 slow = reader.TensorReader.read
 
-def read(self, *where):
+def read(self, *where, **how):
     time.sleep({seconds})
-    return slow(self, *where)
+    return slow(self, *where, **how)
 
 reader.TensorReader.read = read
 renames = 0
@@ -186,13 +186,19 @@ def test_a_merge_killed_while_it_takes_its_name_loses_nothing(
 
 
 def test_what_was_moved_aside_by_a_living_merge_stays(tmp_path: Path) -> None:
-    aside = tmp_path / f"out.replaced-{os.getpid()}"
+    aside = tmp_path / f"out.replaced-{os.getppid()}"
     aside.mkdir()
     other = tmp_path / "out.replaced-by-hand"
     other.mkdir()
     recover_replaced(tmp_path / "out")
     assert aside.exists()
     assert other.exists()
+
+
+def test_what_an_earlier_process_of_the_same_number_moved_aside_comes_back(tmp_path: Path) -> None:
+    (tmp_path / f"out.replaced-{os.getpid()}").mkdir()
+    recover_replaced(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def journal(partial: Path) -> list[bytes]:

@@ -39,7 +39,7 @@ class TensorReader:
         self._pin = pin_memory
         self._files: dict[Path, int] = {}
         self._lock = threading.Lock()
-        self._factors = threading.local()
+        self._local = threading.local()
 
     def __enter__(self) -> TensorReader:
         return self
@@ -72,16 +72,24 @@ class TensorReader:
             descriptor = self._descriptor(checkpoint.files[int(index.file[row])])
             os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_WILLNEED)
 
-    def read_raw(self, checkpoint: Checkpoint, row: int, low: int, high: int) -> Tensor:
+    def new_buffer(self, elements: int, dtype: torch.dtype) -> Tensor:
+        """Return an uninitialised CPU tensor, pinned when the reader was asked to."""
+        return torch.empty(elements, dtype=dtype, pin_memory=self._pin)
+
+    def read_raw(
+        self, checkpoint: Checkpoint, row: int, low: int, high: int, reuse: bool = False
+    ) -> Tensor:
         """Return elements [low, high) as stored: uint8 [bytes].
 
+        With `reuse` the bytes lie in this thread's own buffer and are valid until its next read.
         `low` must fall on a whole byte where elements are narrower than one. Raises `UserError`
         with `truncated` when the file has become shorter, `unreadable` when the disk fails.
         """
         index = checkpoint.index
         dtype = index.dtype_of(row)
         path = checkpoint.files[int(index.file[row])]
-        buffer = torch.empty(dtype.nbytes(high - low), dtype=torch.uint8, pin_memory=self._pin)
+        size = dtype.nbytes(high - low)
+        buffer = self._scratch(size) if reuse else self.new_buffer(size, torch.uint8)
         view = buffer.numpy().data
         descriptor = self._descriptor(path)
         position = int(index.start[row]) + dtype.nbytes(low)
@@ -102,17 +110,30 @@ class TensorReader:
             filled += count
         return buffer
 
-    def read_stored(self, checkpoint: Checkpoint, row: int, low: int, high: int) -> Tensor:
-        """Return elements [low, high) in their stored dtype, [high - low]; floats only."""
-        dtype = getattr(torch, TORCH_NAMES[checkpoint.index.dtype_of(row).code])
-        return self.read_raw(checkpoint, row, low, high).view(dtype)
+    def _scratch(self, size: int) -> Tensor:
+        """Return this thread's buffer, uint8 [size]: fresh ones would cost page faults."""
+        found: Tensor | None = getattr(self._local, "scratch", None)
+        if found is None or len(found) < size:
+            found = self._local.scratch = self.new_buffer(size, torch.uint8)
+        return found[:size]
 
-    def read(self, source: Source, low: int, high: int) -> Tensor:
-        """Return elements [low, high) of a source as a new float32 tensor, [high - low].
+    def read_stored(
+        self, checkpoint: Checkpoint, row: int, low: int, high: int, reuse: bool = False
+    ) -> Tensor:
+        """Return elements [low, high) in their stored dtype, [high - low]; floats only.
+
+        `reuse` as in `read_raw`.
+        """
+        dtype = getattr(torch, TORCH_NAMES[checkpoint.index.dtype_of(row).code])
+        return self.read_raw(checkpoint, row, low, high, reuse).view(dtype)
+
+    def read(self, source: Source, low: int, high: int, out: Tensor | None = None) -> Tensor:
+        """Return elements [low, high) of a source in float32, [high - low]: in `out` or anew.
 
         For an adapter that is its model's weight plus scale * B @ A, computed in float32.
         """
-        values = self.read_stored(source.checkpoint, source.row, low, high).to(torch.float32)
+        values = self.new_buffer(high - low, torch.float32) if out is None else out
+        values.copy_(self.read_stored(source.checkpoint, source.row, low, high, reuse=True))
         if source.low_rank is None:
             return values
         return values.add_(self._low_rank_change(source, low, high))
@@ -130,7 +151,7 @@ class TensorReader:
 
     def _whole(self, checkpoint: Checkpoint, row: int) -> Tensor:
         """Return a factor as float32; the last few stay at hand, slices of a tensor share them."""
-        cache: dict[tuple[Path, int], Tensor] = self._factors.__dict__.setdefault("cache", {})
+        cache: dict[tuple[Path, int], Tensor] = self._local.__dict__.setdefault("factors", {})
         key = (checkpoint.path, row)
         if key not in cache:
             while len(cache) >= 4:

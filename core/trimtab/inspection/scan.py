@@ -186,10 +186,13 @@ def _worker(lineup: Lineup, reader: TensorReader, control: Control) -> Callable[
             np.zeros(m + 2, dtype=np.int64),
         )
         edges = [*range(unit.low, unit.high, CHUNK), unit.high]
-        vectors = torch.empty((m + 1, min(CHUNK, unit.high - unit.low)), dtype=torch.float32)
+        # rows: a, each tau, and the reference itself
+        vectors = torch.empty((m + 2, min(CHUNK, unit.high - unit.low)), dtype=torch.float32)
+        signs = torch.empty_like(vectors[:-1])
         for low, high in pairwise(edges):
             control.check()
             _add_chunk(sums, reader, reference, base, finetuned, low, high, vectors)
+            _count_signs(sums, vectors[:-1, : high - low], signs[:, : high - low], base is not None)
         numel = int(lineup.reference.checkpoint.index.numel[unit.row])
         size = _row_bytes(lineup, unit.row) * (unit.high - unit.low) // numel
         control.advance(int(unit.high == numel), size)
@@ -209,29 +212,24 @@ def _add_chunk(
     vectors: Tensor,
 ) -> None:
     size = high - low
-    v = vectors[:, :size]
-    own = reader.read(reference, low, high)
-    base_values = None
+    v, own = vectors[:-1, :size], vectors[-1, :size]
+    reader.read(reference, low, high, out=own)
     if base is None:
         v[0].zero_()
     else:
-        base_values = reader.read(base, low, high)
-        torch.sub(own, base_values, out=v[0])
-    read: list[Tensor | None] = []
-    for i, source in enumerate(finetuned):
+        torch.sub(own, reader.read(base, low, high, out=v[0]), out=v[0])
+    for tau, source in zip(v[1:], finetuned, strict=True):
         if source is None or source.same_bytes_as(reference):
-            v[i + 1].zero_()
-            read.append(None)
+            tau.zero_()
         else:
-            values = reader.read(source, low, high)
-            torch.sub(values, own, out=v[i + 1])
-            read.append(values)
+            reader.read(source, low, high, out=tau).sub_(own)
     gram = torch.mm(v, v.T).to(torch.float64).numpy()
     norm2 = float(torch.dot(own, own))
     if not (np.isfinite(gram).all() and np.isfinite(norm2)):
-        for column, inputs in enumerate((base_values, own, *read)):
-            if inputs is not None:
-                sums.non_finite[column] += size - int(torch.isfinite(inputs).sum())
+        for column, source in enumerate((base, reference, *finetuned)):
+            if source is not None and (column < 2 or not source.same_bytes_as(reference)):
+                finite = torch.isfinite(reader.read(source, low, high))
+                sums.non_finite[column] += size - int(finite.sum())
         wide = v.to(torch.float64)  # large finite values may overflow float32 sums
         gram = torch.mm(wide, wide.T).numpy()
         norm2 = float(own.to(torch.float64).square().sum())
@@ -240,17 +238,16 @@ def _add_chunk(
     else:
         sums.gram += gram
     sums.norm2 += norm2
-    _count_signs(sums, v, base is not None)
 
 
-def _count_signs(sums: _Sums, v: Tensor, with_alignment: bool) -> None:
+def _count_signs(sums: _Sums, v: Tensor, signs: Tensor, with_alignment: bool) -> None:
     """Count zeros and sign conflicts through products of sign matrices.
 
     With s in {-1, 0, 1}, <s_i, s_i> counts the entries that are not zero, and
     <s_a^2, s_i^2> - <s_a, s_i> is twice the number of opposite signs. A chunk is short enough
     for these float32 sums to be exact.
     """
-    signs = v.sign()
+    torch.sign(v, out=signs)
     if sums.non_finite.any():
         sums.zeros -= v[1:].isnan().sum(dim=1).numpy()  # NaN is no zero and has no sign
         signs.nan_to_num_(nan=0.0)

@@ -120,12 +120,13 @@ def _stream(
 
     def work() -> None:
         stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        space = _Workspace(reader)
         try:
             with torch.inference_mode(), torch.cuda.stream(stream):
                 while not failed.is_set() and (item := take()) is not None:
                     size = item.tensor.nbytes * (item.high - item.low) // item.tensor.numel
                     if not writer.is_done(item.number):
-                        _run_item(plan, item, writer, reader, control, device)
+                        _run_item(plan, item, writer, reader, control, device, space)
                     control.advance(1, size)
         except BaseException:
             failed.set()
@@ -145,6 +146,7 @@ def _run_item(
     reader: TensorReader,
     control: Control,
     device: torch.device,
+    space: _Workspace,
 ) -> None:
     tensor = item.tensor
     dtype_bytes = tensor.nbytes // tensor.numel
@@ -154,7 +156,7 @@ def _run_item(
     for low, high in pairwise([*range(item.low, item.high, CHUNK), item.high]):
         control.check()
         if tensor.action == "merged":
-            data = _merge(plan, tensor, reader, low, high, device)
+            data = _merge(plan, tensor, reader, low, high, device, space)
         else:
             data = _carry_over(tensor, reader, low, high)
         offset = tensor.offset + (
@@ -175,26 +177,54 @@ def _merge(
     low: int,
     high: int,
     device: torch.device,
+    space: _Workspace,
 ) -> Tensor:
-    reference = reader.read(tensor.origin, low, high).to(device, non_blocking=True)
-    models = [
-        reference.clone()
-        if source.same_bytes_as(tensor.origin)
-        else reader.read(source, low, high).to(device, non_blocking=True)
-        for source in tensor.models
-    ]
+    buffers = space.inputs(1 + len(tensor.models), high - low)
+    reference = reader.read(tensor.origin, low, high, out=buffers[0])
+    models = []
+    for source, buffer in zip(tensor.models, buffers[1:], strict=True):
+        if source.same_bytes_as(tensor.origin):
+            models.append(buffer.copy_(reference))
+        else:
+            models.append(reader.read(source, low, high, out=buffer))
+    if device.type != "cpu":
+        reference = reference.to(device, non_blocking=True)
+        models = [model.to(device, non_blocking=True) for model in models]
     merged = plan.method.combine(reference, models, tensor.ratios, **plan.parameters)
-    result = merged.to(getattr(torch, TORCH_NAMES[tensor.dtype])).to("cpu")
+    # this copy waits for the device, so the buffers are free again when it is done
+    result = space.output(high - low, getattr(torch, TORCH_NAMES[tensor.dtype])).copy_(merged)
     if not _all_finite(result):
         raise _not_finite(plan, tensor, reader, low, high)
     return result
 
 
+class _Workspace:
+    """The buffers of one thread, kept from chunk to chunk: fresh ones would cost page faults."""
+
+    def __init__(self, reader: TensorReader):
+        self._reader = reader
+        self._inputs: list[Tensor] = []
+        self._output = reader.new_buffer(0, torch.uint8)
+
+    def inputs(self, count: int, size: int) -> list[Tensor]:
+        """Return `count` float32 tensors of `size` elements."""
+        while len(self._inputs) < count:
+            self._inputs.append(self._reader.new_buffer(CHUNK, torch.float32))
+        return [buffer[:size] for buffer in self._inputs[:count]]
+
+    def output(self, size: int, dtype: torch.dtype) -> Tensor:
+        """Return a tensor for the result."""
+        n_bytes = size * dtype.itemsize
+        if len(self._output) < n_bytes:
+            self._output = self._reader.new_buffer(CHUNK * dtype.itemsize, torch.uint8)
+        return self._output[:n_bytes].view(dtype)
+
+
 def _carry_over(tensor: PlannedTensor, reader: TensorReader, low: int, high: int) -> Tensor:
     origin = tensor.origin
     if not origin.checkpoint.index.dtype_of(origin.row).mergeable:
-        return reader.read_raw(origin.checkpoint, origin.row, low, high)
-    stored = reader.read_stored(origin.checkpoint, origin.row, low, high)
+        return reader.read_raw(origin.checkpoint, origin.row, low, high, reuse=True)
+    stored = reader.read_stored(origin.checkpoint, origin.row, low, high, reuse=True)
     if not _all_finite(stored):
         raise _input_not_finite(tensor, origin)
     converted = stored.to(getattr(torch, TORCH_NAMES[tensor.dtype]))

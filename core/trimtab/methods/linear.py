@@ -47,7 +47,7 @@ def linear(
     float32 throughout; the weights are divided by their sum. Wortsman et al. 2022, section 2.
     """
     total = reference_ratio + sum(ratios)
-    merged = reference * (reference_ratio / total)
+    merged = reference.mul_(reference_ratio / total)
     for model, ratio in zip(models, ratios, strict=True):
         # product and sum apart: a fused multiply-add would round differently on other devices
         merged.add_(model.mul_(ratio / total))

@@ -42,7 +42,7 @@ class Parameter:
 
 #: The tensor function of a method, called as f(reference, models, ratios, **parameters):
 #: `reference` and each of `models` are float32 tensors of one shape, `ratios` has one number a
-#: model. The models may be overwritten; the result is float32 and may be one of them.
+#: model. All of them may be overwritten; the result is float32 and may be one of them.
 Combine = Callable[..., "Tensor"]
 Coefficients = Callable[..., Floats]
 

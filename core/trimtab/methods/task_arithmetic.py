@@ -34,8 +34,9 @@ def task_arithmetic(
 
     float32 throughout; a model with ratio 0 adds nothing. Ilharco et al. 2023, section 2.
     """
-    merged = reference.clone()
     for model, ratio in zip(models, ratios, strict=True):
         # product and sum apart: a fused multiply-add would round differently on other devices
-        merged.add_(model.sub_(reference).mul_(scale * ratio))
-    return merged
+        model.sub_(reference).mul_(scale * ratio)
+    for change in models:
+        reference.add_(change)
+    return reference

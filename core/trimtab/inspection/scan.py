@@ -21,8 +21,10 @@ from trimtab.control import Control
 from trimtab.inspection.result import RESULT_VERSION, Inspection
 from trimtab.paths import cache_dir
 
-#: elements per step: the float32 vectors of a lineup stay in the processor's cache
-CHUNK = 1 << 17
+#: elements per step: long enough for threads to seldom wait for each other
+CHUNK = 1 << 20
+#: elements summed in float32 before the sum goes on in float64
+BLOCK = 1 << 16
 #: elements per unit of work handed to a thread
 UNIT = 1 << 22
 _KEPT_RESULTS = 100
@@ -91,7 +93,7 @@ def _row_bytes(lineup: Lineup, row: int) -> int:
 def inspect(lineup: Lineup, control: Control, threads: int | None = None) -> Inspection:
     """Read every tensor of the lineup once and return the sums described in `Inspection`.
 
-    Arithmetic is float32 within a chunk of 131,072 entries and float64 across chunks; the result
+    Arithmetic is float32 within a block of 65,536 entries and float64 across blocks; the result
     does not depend on the number of threads.
     """
     m = len(lineup.finetuned)
@@ -223,21 +225,31 @@ def _add_chunk(
             tau.zero_()
         else:
             reader.read(source, low, high, out=tau).sub_(own)
-    gram = torch.mm(v, v.T).to(torch.float64).numpy()
-    norm2 = float(torch.dot(own, own))
-    if not (np.isfinite(gram).all() and np.isfinite(norm2)):
+    products = _inner_products(vectors[:, :size])
+    if not np.isfinite(products).all():
         for column, source in enumerate((base, reference, *finetuned)):
             if source is not None and (column < 2 or not source.same_bytes_as(reference)):
                 finite = torch.isfinite(reader.read(source, low, high))
                 sums.non_finite[column] += size - int(finite.sum())
-        wide = v.to(torch.float64)  # large finite values may overflow float32 sums
-        gram = torch.mm(wide, wide.T).numpy()
-        norm2 = float(own.to(torch.float64).square().sum())
+        wide = vectors[:, :size].to(torch.float64)  # large finite values may overflow float32
+        products = torch.mm(wide, wide.T).numpy()
+    gram = products[:-1, :-1]
     if base is None:
         sums.gram[1:, 1:] += gram[1:, 1:]
     else:
         sums.gram += gram
-    sums.norm2 += norm2
+    sums.norm2 += float(products[-1, -1])
+
+
+def _inner_products(rows: Tensor) -> np.ndarray:
+    """Return all inner products of float32 rows, [k, n] -> float64 [k, k]."""
+    whole = rows.shape[1] // BLOCK * BLOCK
+    rest = rows[:, whole:]
+    products = torch.mm(rest, rest.T).to(torch.float64)
+    if whole:
+        blocks = rows[:, :whole].unflatten(1, (-1, BLOCK)).transpose(0, 1)
+        products += torch.bmm(blocks, blocks.transpose(1, 2)).sum(dim=0, dtype=torch.float64)
+    return products.numpy()
 
 
 def _count_signs(sums: _Sums, v: Tensor, signs: Tensor, with_alignment: bool) -> None:

@@ -13,4 +13,4 @@ demo test lint:
 	@$(PYTHON) packaging/bootstrap.py $@
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist demo-output
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis build dist demo-output

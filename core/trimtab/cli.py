@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,12 +18,17 @@ from trimtab.control import JobCancelled
 from trimtab.errors import UserError
 from trimtab.formatting import count, size
 from trimtab.jobs.control import JobControl
-from trimtab.merging.recipe import FineTuned, ModelRef, Recipe, load_recipe, open_lineup
+from trimtab.merging.recipe import (
+    FineTuned,
+    ModelRef,
+    Recipe,
+    is_recipe,
+    load_recipe,
+    open_lineup,
+)
 
 if TYPE_CHECKING:
     from trimtab.inspection.result import Inspection
-
-RECIPE_SUFFIXES = (".trim", ".yaml", ".yml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except UserError as error:
         if arguments.json:
             print(json.dumps({"error": error.to_dict()}, indent=2, ensure_ascii=False))
@@ -43,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (JobCancelled, KeyboardInterrupt):
         print("trimtab: stopped; nothing is left under the final name", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # whoever read has heard enough; the interpreter's last flush must not complain either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return status
 
 
@@ -144,7 +155,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _lineup_recipe(arguments: argparse.Namespace) -> Recipe:
     paths: list[Path] = arguments.models
-    if len(paths) == 1 and paths[0].suffix in RECIPE_SUFFIXES:
+    if len(paths) == 1 and is_recipe(paths[0]):
         return load_recipe(paths[0])
     base, aligned = arguments.base, arguments.aligned
     rest = list(paths)

@@ -112,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 window.documents.open_demo()
             elif options.files:
                 window.documents.open_paths(options.files)
+        if options.tour is None:
+            window.fit_screen()
         window.show()
         code = app.exec()
     finally:

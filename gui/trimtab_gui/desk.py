@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from trimtab.checkpoints import Lineup, Role
 from trimtab.device import cpu_device
 from trimtab.errors import UserError
 from trimtab.inspection.result import Inspection
-from trimtab.merging.recipe import Recipe, open_lineup
+from trimtab.merging.recipe import Recipe, is_recipe, open_lineup
 from trimtab.project import Edit, Project
 from trimtab_gui.background import Background
 from trimtab_gui.figures import Figures, Floats
 from trimtab_gui.jobs import Job, JobController
 from trimtab_gui.notices import Notice
-from trimtab_gui.opening import add_models, is_recipe
+from trimtab_gui.opening import add_models
 from trimtab_gui.selection import SelectionBus
 from trimtab_gui.session import Session
 from trimtab_gui.undo import History
@@ -68,6 +69,7 @@ class Desk(QObject):
         self.is_demo = False
         self._active = 0
         self._inspecting: Job | None = None
+        self._openings = count(1)
         self._autosave = QTimer(self)
         self._autosave.setSingleShot(True)
         self._autosave.setInterval(AUTOSAVE_MS)
@@ -167,9 +169,21 @@ class Desk(QObject):
         if recipes:
             self.open_project(recipes[0])
             return
-        recipe = self.recipe
+        project, recipe = self.project, self.recipe
+
+        def opened(edit: Edit) -> None:
+            if self.project is not project:
+                return
+            self.withdrawn.emit("open")
+            if edit.before == self.recipe:
+                self.edit(edit)
+            else:  # something was edited meanwhile: the models join what there is now
+                self.open_paths(paths, role)
+
+        # a topic of its own: a second drop must not make the first one vanish
+        topic = f"open {next(self._openings)}"
         self.background.submit(
-            "open", lambda: add_models(recipe, paths, role), self._opened, self._refused
+            topic, lambda: add_models(recipe, paths, role), opened, self._refused
         )
 
     def open_project(self, path: Path) -> None:
@@ -181,11 +195,6 @@ class Desk(QObject):
             return
         self.session.opened(path.absolute())
         self.set_project(project)
-
-    def _opened(self, edit: Edit) -> None:
-        self.withdrawn.emit("open")
-        if edit.before == self.recipe:
-            self.edit(edit)
 
     def _refused(self, error: Exception) -> None:
         if not isinstance(error, UserError):

@@ -11,12 +11,12 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from trimtab.checkpoints import Role
+from trimtab.merging.recipe import is_recipe
 from trimtab.project import Project
 from trimtab_gui.demo import demo_project
 from trimtab_gui.desk import Desk
 from trimtab_gui.merging import Merging
 from trimtab_gui.notices import Notice
-from trimtab_gui.opening import is_recipe
 
 
 class Documents(QObject):

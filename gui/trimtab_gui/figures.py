@@ -91,10 +91,11 @@ class Figures:
             moved = float(np.sqrt((shift**2).sum() / length))
             rollback = float(-np.einsum("ni,ni->", coefficients[rows], gram[rows, 0, 1:]) / length)
         if self.n_models:
-            own = gram[:, 1:, model + 1]
+            rows = ~self.groups.not_numbers
+            own = gram[rows, 1:, model + 1]
             length = float(own[:, model].sum())
             if length > 0:
-                kept = float(np.einsum("ni,ni->", coefficients, own) / length)
+                kept = float(np.einsum("ni,ni->", coefficients[rows], own) / length)
         return Totals(moved, rollback, kept)
 
     def subset(self, groups: tuple[int, ...]) -> Inspection:

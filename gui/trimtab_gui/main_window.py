@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from trimtab_gui.views.workbench import Workbench
 
 _STATUS_TICK_MS = 1000
+_FRAME = 40  # px: what a window manager puts above a window, at most
 
 
 class MainWindow(QMainWindow):
@@ -255,6 +256,15 @@ class MainWindow(QMainWindow):
 
     # Beginning and end.
 
+    def fit_screen(self) -> None:
+        """Fill a screen that the window and its frame would not fit on."""
+        room = self.screen().availableSize() - QSize(0, _FRAME)
+        small = self.minimumSize().boundedTo(room)
+        self.setMinimumSize(small)
+        if not self.isMaximized() and self.size() != self.size().boundedTo(room):
+            self.resize(self.size().boundedTo(room))
+            self.setWindowState(self.windowState() | Qt.WindowState.WindowMaximized)
+
     def warm_up(self) -> None:
         """Start the worker and offer what an earlier window left unfinished."""
         self.desk.ask_devices()
@@ -265,7 +275,7 @@ class MainWindow(QMainWindow):
 
         def restore() -> None:
             self.banners.withdraw("recovery")
-            project = Project(found.recipe, found.path)
+            project = Project(found.recipe, found.path, saved=False)
             self.desk.set_project(project)
 
         def drop() -> None:

@@ -15,6 +15,7 @@ from PySide6.QtCore import QObject, Signal
 from trimtab.checkpoints import Lineup
 from trimtab.checkpoints.dtypes import BY_CODE, DTYPES, OUTPUT_DTYPES
 from trimtab.errors import UserError
+from trimtab.merging.place import partial_path
 from trimtab.merging.recipe import Recipe
 from trimtab_gui import texts
 from trimtab_gui.desk import Desk
@@ -117,7 +118,8 @@ class Merging(QObject):
         reference = recipe.aligned or recipe.base
         if reference is None:
             return Path.home() / "merged"
-        name = f"{Path(reference.path).stem}-merged"
+        # not .stem: what follows a dot in Qwen3-1.7B is no suffix
+        name = f"{Path(reference.path).name.removesuffix('.safetensors')}-merged"
         beside = Path(reference.path).parent
         if self._desk.is_demo or not os.access(beside, os.W_OK):
             return (
@@ -194,15 +196,16 @@ class Merging(QObject):
     def offer_unfinished(self) -> None:
         """Offer to go on with a merge that the last window did not see the end of."""
         left = self._desk.session.unfinished
-        if left is not None and not self.running:
-            self._offer(
-                "warning",
-                self.tr("The merge into {name} was not finished.").format(name=left.output.name),
-                self.tr("The last window ended before it was."),
-                "",
-                left.recipe,
-                left.output,
-            )
+        if left is None or self.running:
+            return
+        what = self.tr("The merge into {name} was not finished.").format(name=left.output.name)
+        why = self.tr("The last window ended before it was.")
+        if partial_path(left.output).exists():
+            self._offer("warning", what, why, "", left.recipe, left.output)
+            return
+        self._desk.session.merge_ended()
+        fix = self.tr("Nothing of it was kept: merge again.")
+        self._desk.notice.emit(Notice("warning", what, why, fix, topic=TOPIC))
 
     def _submit(self, recipe: Recipe, output: Path, *, overwrite: bool, resume: bool) -> None:
         params = {
@@ -253,7 +256,9 @@ class Merging(QObject):
             return
         recipe, output = self._end()
         if error.code in _RESUMABLE:
-            self._offer("error", error.what, error.why, error.fix, recipe, output, error.details)
+            # its advice names the details, and there are none where the system ended it
+            fix = error.fix if error.details else ""
+            self._offer("error", error.what, error.why, fix, recipe, output, error.details)
             return
         self._desk.session.merge_ended()
         if error.code == "output_exists":
@@ -273,7 +278,6 @@ class Merging(QObject):
     def _cancelled(self, job: Job) -> None:
         if job is self._job:
             _, output = self._end()
-            self._desk.session.merge_ended()
             # a worker that was ended by force could not clean up behind itself
             self.discard(output)
 
@@ -287,14 +291,18 @@ class Merging(QObject):
         output: Path,
         details: str = "",
     ) -> None:
+        if output.exists():
+            kept = self.tr("The earlier {name} is untouched; what was written is kept to go on "
+                           "with. {fix}")  # fmt: skip
+        else:
+            kept = self.tr("Nothing is at {name} yet; what was written is kept to go on "
+                           "with. {fix}")  # fmt: skip
         self._desk.notice.emit(
             Notice(
                 "warning" if kind == "warning" else "error",
                 what,
                 why,
-                self.tr("Nothing is at {name} yet; what was written is kept to go on with. {fix}")
-                .format(name=output.name, fix=fix)
-                .strip(),
+                kept.format(name=output.name, fix=fix).strip(),
                 details,
                 (
                     (self.tr("Go on"), lambda: self.resume(recipe, output)),

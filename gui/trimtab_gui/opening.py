@@ -10,13 +10,6 @@ from trimtab.errors import UserError
 from trimtab.merging.recipe import FineTuned, ModelRef, Recipe
 from trimtab.project import Edit
 
-RECIPE_SUFFIXES = (".trim", ".yaml", ".yml")
-
-
-def is_recipe(path: Path) -> bool:
-    """Whether a path is that of a project rather than of a model."""
-    return path.suffix.lower() in RECIPE_SUFFIXES
-
 
 def add_models(recipe: Recipe, paths: Sequence[Path], role: Role | None = None) -> Edit:
     """Return the edit that brings models into the lineup, as `role` or as their names suggest.

@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def path(*parts: str) -> Path:
-    """Return the path of a shipped resource, for example ``path("icons", "grid.svg")``."""
+    """Return the path of a shipped resource, for example ``path("icons", "plus.svg")``."""
     return Path(__file__).resolve().parent.joinpath(*parts)

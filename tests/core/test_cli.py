@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,36 @@ def test_resuming_where_nothing_was_begun_is_refused(
     assert main(["merge", str(recipe), "-o", str(recipe.parent / "out"), "--resume"]) == 1
     assert "cannot_resume" in capsys.readouterr().err
     assert not (recipe.parent / "out.partial").exists()
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = recipe.parent / "out"
+    for name in ("cuda:99", "abacus"):
+        assert main(["merge", str(recipe), "-o", str(output), "--device", name]) == 1
+        assert "no_such_device" in capsys.readouterr().err
+    assert not (recipe.parent / "out.partial").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    models: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = models / "a file"
+    blocked.write_text("")
+    monkeypatch.setenv("TRIMTAB_CACHE_DIR", str(blocked))
+    assert main(["inspect", str(models / "tiny-chat"), str(models / "tiny-math")]) == 1
+    assert "TRIMTAB_CACHE_DIR" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_heard_enough_ends_the_command_quietly(recipe: Path) -> None:
+    command = [sys.executable, "-m", "trimtab", "merge", str(recipe), "-o", "out", "--dry-run"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_doctor_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,3 +186,29 @@ def test_metrics_of_groups_are_those_of_their_joined_tensors(
         theta = torch.cat([aligned[n].double().flatten() for n in names])
         wanted = float(tau.norm() / theta.norm())
         assert metrics.relative_norm(grouped, 0)[group] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_tensor_without_alignment_vector_leaves_its_group_the_others() -> None:
+    gram = np.array([[[4.0, -2.0], [-2.0, 9.0]], [[np.nan, np.nan], [np.nan, 16.0]]])
+    counts = np.zeros((2, 1), dtype=np.int64)
+    sums = Inspection(
+        names=("a", "b"), finetuned=("t",), has_alignment=True, gram=gram,
+        norm2=np.ones(2), numel=np.array([10, 10]), conflicts=counts, zeros=counts,
+        non_finite=np.zeros((2, 3), dtype=np.int64),
+    )  # fmt: skip
+    whole = sums.total()
+    np.testing.assert_array_equal(whole.gram[0], [[4.0, -2.0], [-2.0, 25.0]])
+    apart = sums.summed(np.array([0, 1], dtype=np.int32), ("a", "b"))
+    np.testing.assert_array_equal(apart.gram, gram)
+
+
+def test_nan_in_the_weights_stays_nan_in_the_sum() -> None:
+    gram = np.array([[[4.0, -2.0], [-2.0, 9.0]], [[np.nan, np.nan], [np.nan, 16.0]]])
+    counts = np.zeros((2, 1), dtype=np.int64)
+    sums = Inspection(
+        names=("a", "b"), finetuned=("t",), has_alignment=True, gram=gram,
+        norm2=np.ones(2), numel=np.array([10, 10]), conflicts=counts, zeros=counts,
+        non_finite=np.array([[0, 0, 0], [1, 0, 0]]),
+    )  # fmt: skip
+    assert np.isnan(sums.total().gram[0, 0, 0])
+    assert sums.total().gram[0, 1, 1] == 25.0

@@ -13,7 +13,7 @@ import torch
 from builders import llama_tensors, moved, recipe, tuned, write_model
 from trimtab.checkpoints import reader
 from trimtab.errors import UserError
-from trimtab.merging.planner import Plan, describe, plan_merge, to_json
+from trimtab.merging.planner import Plan, describe, plan_merge
 from trimtab.merging.recipe import Output, Recipe, open_lineup
 
 
@@ -51,7 +51,7 @@ def test_every_tensor_is_accounted_for(models: Path) -> None:
         assert found[name][0] == "merged", name
     assert found["model.norm.weight"][1:] == (("one", "two"), (0.5, 0.25))
     report = describe(made)
-    assert json.loads(to_json(made)) == json.loads(json.dumps(report))
+    assert json.loads(json.dumps(report))["counts"] == made.counts
     assert report["counts"] == {"merged": len(llama_tensors(1)), "copied": 1}
     ids = next(t for t in report["tensors"] if t["name"] == "model.ids")  # type: ignore[attr-defined]
     assert "int64 is not averaged" in ids["why"]

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QAbstractButton, QLineEdit, QWidget
+from PySide6.QtWidgets import QAbstractButton, QApplication, QLineEdit, QWidget
 from pytestqt.qtbot import QtBot
 from window_fixtures import lineup_paths, make_window, window, workbench
 
@@ -136,3 +136,21 @@ def test_the_tab_key_goes_in_reading_order(workbench: MainWindow) -> None:
     ]
     places = [order.index(w) for w in wanted]
     assert places == sorted(places)
+
+
+def test_the_tab_key_comes_round_to_everything(workbench: MainWindow, qtbot: QtBot) -> None:
+    bench = workbench.workbench
+    workbench.activateWindow()
+    bench.method.method.setFocus()
+    wanted: set[QWidget] = {
+        *bench.lineup.cards,
+        bench.heatmap.view,
+        bench.profile.view,
+        bench.method.method,
+        bench.method.ratios[0].track,
+        bench.output.button,
+    }
+    for _ in range(60):
+        wanted.discard(QApplication.focusWidget())
+        qtbot.keyClick(QApplication.focusWidget(), Qt.Key.Key_Tab)
+    assert not wanted

@@ -54,6 +54,17 @@ def test_three_folders_dropped_at_once_get_their_roles_guessed(
     assert len(window.workbench.lineup.cards) == 3
 
 
+def test_two_drops_in_quick_succession_are_both_taken(
+    window: MainWindow, lineup_paths: dict[str, Path], qtbot: QtBot
+) -> None:
+    window.documents.open_paths([lineup_paths["aligned"]], "aligned")
+    window.documents.open_paths([lineup_paths["math"]], "finetuned")
+    qtbot.waitUntil(lambda: window.desk.lineup is not None and not window.desk.background.busy)
+    recipe = window.desk.recipe
+    assert recipe.aligned is not None
+    assert [Path(m.path).name for m in recipe.finetuned] == ["math"]
+
+
 def test_a_model_dropped_on_a_slot_gets_that_role(
     window: MainWindow, lineup_paths: dict[str, Path], qtbot: QtBot
 ) -> None:
@@ -166,6 +177,9 @@ def test_unsaved_work_is_offered_after_a_crash(
     assert banner is not None
     banner.buttons()[0].click()
     assert second.desk.recipe == first.desk.recipe
+    # what was recovered is not saved yet: leaving asks, and a second crash loses nothing
+    assert second.isWindowModified()
+    assert Session(tmp_path / "config").recovered is not None
 
 
 def test_a_merge_left_unfinished_is_offered_at_the_next_start(
@@ -173,6 +187,7 @@ def test_a_merge_left_unfinished_is_offered_at_the_next_start(
 ) -> None:
     recipe = recipe_of(lineup_paths)
     Session(tmp_path / "config").merge_started(recipe, tmp_path / "out")
+    (tmp_path / "out.partial").mkdir()
     window = make_window()
     window.warm_up()
     banner = window.banners.banner("merge")
@@ -183,6 +198,18 @@ def test_a_merge_left_unfinished_is_offered_at_the_next_start(
     assert job.name == "merge"
     assert job.params["resume"] is True
     assert job.params["output"] == str(tmp_path / "out")
+
+
+def test_an_unfinished_merge_of_which_nothing_is_left_is_told_but_not_offered(
+    make_window: Callable[[], MainWindow], lineup_paths: dict[str, Path], tmp_path: Path
+) -> None:
+    Session(tmp_path / "config").merge_started(recipe_of(lineup_paths), tmp_path / "out")
+    window = make_window()
+    window.warm_up()
+    banner = window.banners.banner("merge")
+    assert banner is not None
+    assert banner.buttons() == []
+    assert Session(tmp_path / "config").unfinished is None
 
 
 @pytest.mark.expected_log("uncaught exception")
@@ -259,3 +286,12 @@ def test_closing_without_changes_asks_nothing_and_leaves_nothing(
     window.show()
     assert window.close()
     assert Session(tmp_path / "config").recovered is None
+
+
+def test_a_window_larger_than_the_screen_fills_it_instead(window: MainWindow) -> None:
+    room = window.screen().availableSize()
+    window.resize(room.width() + 300, room.height() + 300)
+    window.fit_screen()
+    assert window.isMaximized()
+    assert window.width() <= room.width()
+    assert window.height() <= room.height()

@@ -184,6 +184,7 @@ def test_a_worker_of_another_protocol_is_refused(make: Make, qtbot: QtBot) -> No
         jobs.submit("merge", {}, "Merging")
     assert failed.args is not None
     assert "99" in failed.args[1].why
+    assert jobs.worker_pid == 0  # another one would be no better
 
 
 def test_what_the_worker_prints_goes_to_the_log_and_nowhere_else(make: Make, qtbot: QtBot) -> None:

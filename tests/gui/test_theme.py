@@ -152,7 +152,7 @@ def test_a_deleted_button_does_not_disturb_a_change_of_theme(
 
 
 def test_icons_are_crisp_at_twice_and_three_times_the_size(qapp: QApplication) -> None:
-    icon = theme.icon("grid", "text")
+    icon = theme.icon("plus", "text")
     for ratio in (1.0, 2.0, 3.0):
         assert icon.pixmap(QSize(16, 16), ratio).width() == 16 * ratio
 

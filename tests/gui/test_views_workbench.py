@@ -10,6 +10,8 @@ from pytestqt.qtbot import QtBot
 from window_fixtures import lineup_paths, make_window, window, workbench
 
 from trimtab.inspection.metrics import available
+from trimtab.merging.recipe import ModelRef, Recipe
+from trimtab.project import Project
 from trimtab_gui.figures import SHIFT
 from trimtab_gui.main_window import MainWindow
 from trimtab_gui.selection import Selection
@@ -207,6 +209,18 @@ def test_the_merge_button_is_off_with_its_reason(
     assert not output.button.isEnabled()
     assert output.button.toolTip() == "Add a fine-tuned model."
     assert output._reason.isVisible()
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [("Qwen3-1.7B", "Qwen3-1.7B-merged"), ("tuned-0.5.safetensors", "tuned-0.5-merged")],
+)
+def test_the_output_is_called_after_the_reference(
+    window: MainWindow, tmp_path: Path, model: str, expected: str
+) -> None:
+    recipe = Recipe(aligned=ModelRef(path=str(tmp_path / model)))
+    window.desk.set_project(Project(recipe))
+    assert window.merging.output == tmp_path / expected
 
 
 def test_overwriting_asks_in_place_and_only_then_merges(

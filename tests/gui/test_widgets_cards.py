@@ -20,7 +20,6 @@ from trimtab_gui.widgets import (
     JobBar,
     ModelCard,
     Panel,
-    Segmented,
     label,
     primary_button,
     quiet_button,
@@ -31,7 +30,6 @@ W = TypeVar("W", bound=QWidget)
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support")
 
 LEFT = Qt.MouseButton.LeftButton
-PLACES = [("inspect", "Inspect", "grid"), ("mask", "Mask", "select-group"), ("merge", "Merge", "")]
 
 
 @pytest.fixture(autouse=True)
@@ -258,27 +256,6 @@ def test_a_lit_slot_looks_different(qtbot: QtBot) -> None:
     before = slot.grab().toImage()
     slot.set_lit(True)
     assert slot.grab().toImage() != before
-
-
-def test_places_are_chosen_by_click_and_by_arrow_keys(qtbot: QtBot) -> None:
-    places = shown(qtbot, Segmented(PLACES))
-    assert places.current() == "inspect"
-    with qtbot.waitSignal(places.selected) as caught:
-        qtbot.mouseClick(places.button("mask"), LEFT)
-    assert caught.args == ["mask"]
-    places.activateWindow()
-    places.button("mask").setFocus()
-    qtbot.waitUntil(places.button("mask").hasFocus)
-    with qtbot.waitSignal(places.selected) as caught:
-        qtbot.keyClick(places.button("mask"), Qt.Key.Key_Right)
-    assert caught.args == ["merge"]
-
-
-def test_setting_a_place_says_nothing(qtbot: QtBot) -> None:
-    places = shown(qtbot, Segmented(PLACES))
-    with qtbot.assertNotEmitted(places.selected):
-        places.set_current("merge")
-    assert places.current() == "merge"
 
 
 def test_an_elided_label_keeps_the_whole_text_as_its_tooltip(qtbot: QtBot) -> None:

@@ -163,4 +163,16 @@ def test_a_screen_reader_gets_name_and_value(slider: RatioSlider) -> None:
     slider.set_value(0.25)
     assert slider.track.accessibleName() == "λ gsm8k"
     assert slider.track.accessibleDescription() == "0.25"
-    assert slider.focusProxy() is slider.track
+
+
+def test_a_value_beyond_the_limits_is_told_and_kept_until_a_gesture_changes_it(
+    qtbot: QtBot, slider: RatioSlider
+) -> None:
+    moved: list[float] = []
+    slider.value_moved.connect(moved.append)
+    slider.set_value(2.5)
+    assert slider.text() == "2.50"
+    slider.begin_edit()
+    qtbot.keyClick(slider.focusWidget(), Qt.Key.Key_Return)
+    assert slider.value() == 2.5
+    assert moved == []

@@ -109,14 +109,23 @@ def _take_pictures(output: Path, scratch: Path, say: Callable[[str], None]) -> l
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     merged_there = scratch / "window"
-    run = subprocess.run(
-        [sys.executable, "-m", "trimtab_gui", "--tour", str(folder), "--output", str(merged_there)],
-        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
-        capture_output=True,
-        text=True,
-        timeout=_WINDOW_SECONDS,
-        check=False,
-    )
+    command = [sys.executable, "-m", "trimtab_gui", "--tour", str(folder)]
+    try:
+        run = subprocess.run(
+            [*command, "--output", str(merged_there)],
+            env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+            capture_output=True,
+            text=True,
+            timeout=_WINDOW_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            "window_failed",
+            "The window did not finish offscreen.",
+            f"It was ended after {_WINDOW_SECONDS} seconds.",
+            "Try again when the machine is less busy.",
+        ) from error
     if run.returncode != 0:
         raise UserError(
             "window_failed",

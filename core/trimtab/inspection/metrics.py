@@ -67,8 +67,9 @@ def sign_conflict(sums: Inspection, i: int) -> Floats:
 
 
 def zero_share(sums: Inspection, i: int) -> Floats:
-    """Share of entries where tau_i is exactly zero, float64 [n]."""
-    return _ratio(sums.zeros[:, i].astype(np.float64), sums.numel.astype(np.float64))
+    """Share of entries where tau_i is exactly zero, float64 [n]; nan for what is no number."""
+    share = _ratio(sums.zeros[:, i].astype(np.float64), sums.numel.astype(np.float64))
+    return np.where(sums.not_numbers, np.nan, share)
 
 
 _TASK_ARITHMETIC = "Ilharco et al. 2023, arXiv 2212.04089"

@@ -46,21 +46,41 @@ class Inspection:
     zeros: Counts
     non_finite: Counts
 
+    @property
+    def not_numbers(self) -> npt.NDArray[np.bool_]:
+        """Rows of integers, booleans and the like, bool [n]: nan throughout, with no entry bad."""
+        nothing = np.isnan(self.gram).all(axis=(1, 2))
+        return np.asarray(nothing & (self.non_finite.sum(axis=1) == 0))
+
     def summed(self, group_of: npt.NDArray[np.int32], labels: tuple[str, ...]) -> Inspection:
-        """Add rows up: row i goes to group `group_of[i]`, int32 [n], which `labels` names."""
+        """Add rows up: row i goes to group `group_of[i]`, int32 [n], which `labels` names.
+
+        Tensors that are no floating-point numbers count only where a group has no others, and
+        a's sums are over the tensors that have an alignment vector, nan where none has. NaN in
+        the weights stays NaN.
+        """
 
         def add(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             out = np.zeros((len(labels), *values.shape[1:]), dtype=values.dtype)
             np.add.at(out, group_of, values)
             return out
 
+        def beside_others(rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+            return np.asarray(rows & (add((~rows).astype(np.int64)) > 0)[group_of])
+
+        left_out = beside_others(self.not_numbers)
+        no_alignment = np.isnan(self.gram[:, 0, 0]) & (self.non_finite.sum(axis=1) == 0)
+        without = beside_others(no_alignment)
+        gram = self.gram.copy()
+        gram[left_out] = 0.0
+        gram[without, 0, :] = gram[without, :, 0] = 0.0
         return Inspection(
             names=labels,
             finetuned=self.finetuned,
             has_alignment=self.has_alignment,
-            gram=add(self.gram),
+            gram=add(gram),
             norm2=add(self.norm2),
-            numel=add(self.numel),
+            numel=add(np.where(left_out, 0, self.numel)),
             conflicts=add(self.conflicts),
             zeros=add(self.zeros),
             non_finite=add(self.non_finite),
@@ -71,18 +91,8 @@ class Inspection:
         return self.summed(grid.group_of, grid.labels)
 
     def total(self) -> Inspection:
-        """Add all rows up to one; tensors without an alignment vector add nothing to a's sums."""
-        return Inspection(
-            names=("all",),
-            finetuned=self.finetuned,
-            has_alignment=self.has_alignment,
-            gram=np.nansum(self.gram, axis=0, keepdims=True),
-            norm2=self.norm2.sum(keepdims=True),
-            numel=self.numel.sum(keepdims=True),
-            conflicts=self.conflicts.sum(axis=0, keepdims=True),
-            zeros=self.zeros.sum(axis=0, keepdims=True),
-            non_finite=self.non_finite.sum(axis=0, keepdims=True),
-        )
+        """Add all rows up to one, as `summed` does."""
+        return self.summed(np.zeros(len(self.norm2), dtype=np.int32), ("all",))
 
     def save(self, path: Path) -> None:
         """Write to `path` (npz without pickles) by way of a temporary name."""

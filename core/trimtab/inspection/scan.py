@@ -24,7 +24,7 @@ from trimtab.paths import cache_dir
 #: elements per step: long enough for threads to seldom wait for each other
 CHUNK = 1 << 20
 #: elements summed in float32 before the sum goes on in float64
-BLOCK = 1 << 16
+BLOCK = 1 << 13
 #: elements per unit of work handed to a thread
 UNIT = 1 << 22
 _KEPT_RESULTS = 100
@@ -93,7 +93,7 @@ def _row_bytes(lineup: Lineup, row: int) -> int:
 def inspect(lineup: Lineup, control: Control, threads: int | None = None) -> Inspection:
     """Read every tensor of the lineup once and return the sums described in `Inspection`.
 
-    Arithmetic is float32 within a block of 65,536 entries and float64 across blocks; the result
+    Arithmetic is float32 within a block of 8,192 entries and float64 across blocks; the result
     does not depend on the number of threads.
     """
     m = len(lineup.finetuned)

@@ -55,7 +55,8 @@ class JobControl:
             self._done += items
             self._bytes += n_bytes
             now = time.monotonic()
-            last = self._done >= self._total and items > 0
+            # items need not end in order: the last bytes may come after the last item was counted
+            last = self._done >= self._total and (items > 0 or self._bytes >= self._bytes_total)
             if last or now - self._last >= 1 / PROGRESS_PER_SECOND:
                 self._history.append((now, self._bytes))
                 while len(self._history) > 2 and now - self._history[0][0] > 3:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 PROTOCOL_VERSION = 1
 PROGRESS_PER_SECOND = 30
-
-JobName = Literal["inspect", "merge", "devices"]
 
 
 class ProtocolError(ValueError):

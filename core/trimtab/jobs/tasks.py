@@ -46,7 +46,16 @@ def _inspect(params: InspectParams, control: Control) -> dict[str, Any]:
     from trimtab.inspection.scan import bytes_to_read, inspect_cached
 
     lineup = open_lineup(params.recipe)
-    path, cached = inspect_cached(lineup, control)
+    try:
+        path, cached = inspect_cached(lineup, control)
+    except OSError as error:
+        raise UserError(
+            "cannot_write",
+            "What the inspection found could not be kept.",
+            f"The system says: {error.strerror}.",
+            "Make room in the cache folder, or name another one in TRIMTAB_CACHE_DIR.",
+            details=str(error),
+        ) from error
     return {
         "path": str(path),
         "cached": cached,
@@ -55,15 +64,11 @@ def _inspect(params: InspectParams, control: Control) -> dict[str, Any]:
 
 
 def _merge(params: MergeParams, control: Control) -> dict[str, Any]:
-    from trimtab.device import best
     from trimtab.merging.engine import run_merge
     from trimtab.merging.planner import plan_merge
 
+    device = _chosen_device(params.device)
     plan = plan_merge(params.recipe, open_lineup(params.recipe))
-    device = params.device
-    if device == "auto":
-        found = best()
-        device = f"cuda:{found.index}" if found.kind == "cuda" else "cpu"
     return run_merge(
         plan,
         Path(params.output),
@@ -72,6 +77,24 @@ def _merge(params: MergeParams, control: Control) -> dict[str, Any]:
         resume=params.resume,
         device=device,
     )
+
+
+def _chosen_device(name: str) -> str:
+    """Return torch's name of the device asked for; what the engine cannot use counts as absent."""
+    from trimtab.device import best, devices
+
+    if name == "auto":
+        found = best()
+        return found.torch_name if found.kind == "cuda" else "cpu"
+    known = [device.torch_name for device in devices() if device.kind != "mps"]
+    if name not in known:
+        raise UserError(
+            "no_such_device",
+            f"There is no device {name}.",
+            f"This machine has: {', '.join(known)}.",
+            "Choose one of these, or auto.",
+        )
+    return name
 
 
 def _discard(params: DiscardParams, control: Control) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def _internal(error: Exception) -> UserError:
             "out_of_memory",
             "There was not enough memory.",
             f"The system says: {error}.",
-            "Close other programs, or choose the CPU as device.",
+            "Close other programs, or use 'trimtab merge --device cpu'.",
         )
     return UserError(
         "internal",

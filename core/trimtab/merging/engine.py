@@ -24,7 +24,7 @@ from trimtab.merging.planner import Plan, PlannedTensor, WorkItem, describe, sou
 from trimtab.merging.writer import CheckpointWriter
 
 #: elements per step: the float32 slices of a few models stay in the processor's cache
-CHUNK = 1 << 17
+CHUNK = 1 << 18
 # after these errors going on would end the same way: what was begun is removed
 _HOPELESS = frozenset({"weights_not_finite", "result_not_finite", "verification_failed"})
 
@@ -62,7 +62,7 @@ def run_merge(
         ):
             try:
                 _stream(plan, writer, reader, control, torch.device(device), threads)
-                control.stage("Verifying", len(plan.items), plan.bytes_out)
+                control.stage("Verifying", len(plan.items), plan.bytes_data)
                 writer.verify(lambda size: _tick(control, size))
                 report = _report(plan, output, device, time.monotonic() - begun)
                 reference = plan.lineup.reference.checkpoint
@@ -109,7 +109,7 @@ def _stream(
     While one thread computes the others read and write, and no queue can grow: what is in
     memory is one chunk of each model per thread.
     """
-    control.stage("Merging", len(plan.items), plan.bytes_out)
+    control.stage("Merging", len(plan.items), plan.bytes_data)
     coming = iter(plan.items)
     lock = threading.Lock()
     failed = threading.Event()

@@ -48,7 +48,8 @@ def recover_replaced(output: Path) -> None:
     with contextlib.suppress(OSError):
         for path in output.parent.iterdir():
             match = pattern.fullmatch(path.name)
-            if not match or psutil.pid_exists(int(match[1])):
+            # this process has not begun: its number is that of one before it, as in a container
+            if not match or (int(match[1]) != os.getpid() and psutil.pid_exists(int(match[1]))):
                 continue
             if output.exists():
                 remove(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +29,8 @@ Action = Literal["merged", "copied", "converted"]
 class PlannedTensor:
     """One output tensor: what is done, from which models, and where its bytes go.
 
-    `ratios` holds a number for each entry of `models`; `low`-level positions are in bytes from
-    the start of the shard's file.
+    `ratios` holds a number for each entry of `models`; `offset` is in bytes from the start of the
+    file of shard number `shard`.
     """
 
     name: str
@@ -80,6 +79,11 @@ class Plan:
     def bytes_out(self) -> int:
         """Bytes of the weight files to be written."""
         return sum(shard.nbytes for shard in self.shards)
+
+    @property
+    def bytes_data(self) -> int:
+        """Bytes of all tensors in the output: what is to be written but for the headers."""
+        return sum(tensor.nbytes for tensor in self.tensors)
 
     @property
     def bytes_in(self) -> int:
@@ -294,8 +298,3 @@ def describe(plan: Plan) -> dict[str, object]:
             for t in plan.tensors
         ],
     }
-
-
-def to_json(plan: Plan) -> str:
-    """Return `describe(plan)` as indented JSON."""
-    return json.dumps(describe(plan), indent=2, ensure_ascii=False)

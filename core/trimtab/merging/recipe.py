@@ -17,6 +17,7 @@ from trimtab.errors import UserError
 from trimtab.methods import get_method
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+RECIPE_SUFFIXES = (".trim", ".yaml", ".yml")
 SIZE_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -201,6 +202,11 @@ def parse_recipe(text: str, origin: str = "The recipe") -> Recipe:
         ) from error
     get_method(recipe.method).check(recipe.parameters)
     return recipe
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a path is that of a recipe rather than of a model, by its name."""
+    return path.suffix.lower() in RECIPE_SUFFIXES
 
 
 def load_recipe(path: Path) -> Recipe:

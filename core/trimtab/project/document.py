@@ -36,9 +36,12 @@ class Project:
     inspection_changed: ClassVar[Signal] = Signal()
     dirty_changed: ClassVar[Signal] = Signal(bool)
 
-    def __init__(self, recipe: Recipe | None = None, path: Path | None = None):
+    def __init__(
+        self, recipe: Recipe | None = None, path: Path | None = None, *, saved: bool = True
+    ):
         self._recipe = recipe or Recipe()
-        self._saved = self._recipe
+        # recovered work is nowhere on the disk as it is: it differs from any saved state
+        self._saved = self._recipe if saved else None
         self.path = path
         self.lineup: Lineup | None = None
         self.inspection: Inspection | None = None

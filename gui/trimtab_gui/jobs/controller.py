@@ -199,7 +199,8 @@ class JobController(QObject):
             if event.protocol != PROTOCOL_VERSION:
                 self._worker_failed(
                     f"It speaks version {event.protocol} of the protocol, "
-                    f"the window version {PROTOCOL_VERSION}."
+                    f"the window version {PROTOCOL_VERSION}.",
+                    again=False,  # the next one would speak it too
                 )
             return
         if isinstance(event, Log):
@@ -234,7 +235,7 @@ class JobController(QObject):
     def _worker_ended(self, how: str) -> None:
         self._worker_failed(how)
 
-    def _worker_failed(self, why: str) -> None:
+    def _worker_failed(self, why: str, *, again: bool = True) -> None:
         came_up = self._worker is not None and self._worker.greeted
         log = self._drop_worker()
         job = self._current
@@ -246,7 +247,7 @@ class JobController(QObject):
             else:
                 self.failed.emit(job, _stopped(why, log))
         # one that never came up would fail again: wait until there is something to do
-        if came_up and not self._closed and self._worker is None:
+        if again and came_up and not self._closed and self._worker is None:
             self.prewarm()
 
 

@@ -19,7 +19,7 @@ from PySide6.QtWidgets import QFrame, QGraphicsScene, QGraphicsView, QSizePolicy
 
 from trimtab_gui import theme
 
-LEFT, TOP, RIGHT, BOTTOM = 54.0, 8.0, 62.0, 42.0
+LEFT, TOP, RIGHT, BOTTOM = 54.0, 8.0, 74.0, 42.0
 _BURST_S = 0.5
 _STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 25, 50, 100, 200, 250, 500, 1000)
 

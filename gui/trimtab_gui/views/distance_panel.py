@@ -43,11 +43,13 @@ class DistancePanel(Panel):
         alone[:, i] = 1.0
         full = figures.totals(alone, i)
         self.set_aside(self.tr("from weights alone"))
+        complete = desk.lineup is not None and desk.lineup.base is not None
         if math.isnan(now.moved):
-            self.moved.set_value(None, "–", self.tr("needs the base"))
+            note = self.tr("NaN in the weights") if complete else self.tr("needs the base")
+            self.moved.set_value(None, "–", note)
         else:
             note = self.tr("rollback {percent}").format(percent=texts.signed_percent(now.rollback))
-            self.moved.set_value(now.moved * 100, f"{now.moved * 100:.1f}", note)
+            self.moved.set_value(now.moved * 100, _percent(now.moved), note)
         _show(self.kept, now.kept, full.kept, self.tr("{difference} vs fine-tuned"))
         name = desk.name(i)
         self.moved.setToolTip(
@@ -70,6 +72,12 @@ def _show(gauge: Gauge, value: float, full: float, versus: str) -> None:
     if math.isnan(value):
         gauge.set_value(None, "–", "")
         return
-    text = f"{value * 100:.1f}".replace("-", "−")
     note = versus.format(difference=texts.signed_points((value - full) * 100))
-    gauge.set_value(value * 100, text, note)
+    gauge.set_value(value * 100, _percent(value), note)
+
+
+def _percent(share: float) -> str:
+    """Return a share in per cent, in the five places that a gauge has room for."""
+    percent = share * 100
+    text = f"{percent:.1f}" if abs(percent) < 1000 else f"{percent:,.0f}"
+    return text.replace("-", "−")

@@ -13,7 +13,7 @@ from trimtab_gui.desk import Desk
 from trimtab_gui.figures import SHIFT
 from trimtab_gui.plots import HeatmapView, PlotCard
 from trimtab_gui.selection import NOTHING, Selection
-from trimtab_gui.widgets import label
+from trimtab_gui.widgets import Choice, label
 
 SHIFT_TEXTS = (
     "How far the merged model will be from the reference, at the ratios as they are now.",
@@ -35,14 +35,15 @@ class HeatmapCard(PlotCard):
         self._desk = desk
         self.view = HeatmapView(self.tr("layer"))
         self.set_body(self.view)
-        self.metric_box = QComboBox()
+        self.metric_box = Choice()
         self.metric_box.setAccessibleName(self.tr("Metric"))
         self.metric_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.metric_box.setMinimumWidth(90)
-        self.vector_box = QComboBox()
+        self.vector_box = Choice()
         self.vector_box.setAccessibleName(self.tr("Vector"))
         self.vector_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.vector_box.setMinimumWidth(90)
+        self.vector_box.setMaximumWidth(240)  # a long name must not leave the metric without room
         self._captions = [label(self.tr("metric"), "caption", "muted"),
                           label(self.tr("vector"), "caption", "muted")]  # fmt: skip
         for caption, box in zip(self._captions, (self.metric_box, self.vector_box), strict=True):
@@ -119,7 +120,8 @@ class HeatmapCard(PlotCard):
             error = desk.lineup_error
             self.set_state("empty", f"{error.what}\n{error.fix}")
         elif lineup is not None and lineup.errors:
-            self.set_state("error", f"{lineup.errors[0].what}\n{lineup.errors[0].effect}")
+            first = lineup.errors[0]
+            self.set_state("error", f"{first.model}\n{first.what}\n{first.effect}")
         else:
             self.set_state(
                 "empty", self.tr("Each layer and module is a cell here, once two models are open.")

@@ -79,8 +79,7 @@ class MethodPanel(Panel):
         self.fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.fold.setCheckable(True)
         self.fold.setIconSize(QSize(14, 14))
-        self.fold.setStyleSheet("QToolButton, QToolButton:checked { padding: 2px 4px 2px 0;"
-                                " background: transparent; border: none; }")  # fmt: skip
+        self.fold.setProperty("kind", "fold")
         theme.bind_icon(self.fold, "chevron-right")
         self.fold.toggled.connect(self._folded)
         self._module_box = QWidget()

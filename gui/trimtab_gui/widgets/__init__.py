@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trimtab_gui.widgets.banner import Banner
 from trimtab_gui.widgets.buttons import primary_button, quiet_button
+from trimtab_gui.widgets.choice import Choice
 from trimtab_gui.widgets.drop_slot import DropSlot
 from trimtab_gui.widgets.facts_table import FactsTable
 from trimtab_gui.widgets.gauge import Gauge
@@ -12,10 +13,10 @@ from trimtab_gui.widgets.labels import ElidedLabel, label
 from trimtab_gui.widgets.model_card import ModelCard
 from trimtab_gui.widgets.panel import Panel
 from trimtab_gui.widgets.ratio_slider import RatioSlider
-from trimtab_gui.widgets.segmented import Segmented
 
 __all__ = [
     "Banner",
+    "Choice",
     "DropSlot",
     "ElidedLabel",
     "FactsTable",
@@ -24,7 +25,6 @@ __all__ = [
     "ModelCard",
     "Panel",
     "RatioSlider",
-    "Segmented",
     "label",
     "primary_button",
     "quiet_button",

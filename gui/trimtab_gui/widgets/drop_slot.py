@@ -43,12 +43,6 @@ class DropSlot(FocusButton):
         self.setAccessibleDescription(hint)
         theme.manager().changed.connect(self.update)
 
-    def set_hint(self, hint: str) -> None:
-        """Change the line under the title."""
-        self._hint = hint
-        self.setAccessibleDescription(hint)
-        self.update()
-
     def set_lit(self, lit: bool) -> None:
         """Light the slot up while something that it would take is dragged over the window."""
         if lit != self._lit:

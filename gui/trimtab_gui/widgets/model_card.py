@@ -49,12 +49,6 @@ class ModelCard(FocusButton):
         }
         return names[self._role]
 
-    def set_facts(self, name: str, size: str, facts: str) -> None:
-        """Change the texts."""
-        self._name, self._size, self._facts = name, size, facts
-        self._describe()
-        self.update()
-
     def set_active(self, active: bool) -> None:
         """Mark the card as the one that the other panels show."""
         self._active = active

@@ -179,7 +179,7 @@ class RatioSlider(QWidget):
         self._step, self._decimals, self._suffix = step, decimals, suffix
         self._exact = value
         self.track = _Track(round((maximum - minimum) / step), 10, color_role)
-        self._label = ElidedLabel(label, "body")
+        self._label = ElidedLabel(label, "body", mode=Qt.TextElideMode.ElideMiddle)
         self._value = make_label("", "number")
         self._value.setAlignment(_RIGHT)
         self._value.setToolTip(self.tr("Double click to type a value"))
@@ -206,7 +206,6 @@ class RatioSlider(QWidget):
         outer.setSpacing(2)
         outer.addLayout(head)
         outer.addWidget(self.track)
-        self.setFocusProxy(self.track)
         self.track.setAccessibleName(label)
         self.track.pressed.connect(self.drag_started)
         self.track.moved.connect(self._moved)
@@ -220,10 +219,11 @@ class RatioSlider(QWidget):
         return self._exact
 
     def set_value(self, value: float) -> None:
-        """Show ``value``, held within the limits, without emitting."""
-        self._exact = min(max(value, self._minimum), self._maximum)
+        """Show ``value`` without emitting; one beyond the limits is told, the handle stays."""
+        self._exact = value
+        held = min(max(value, self._minimum), self._maximum)
         blocked = self.track.blockSignals(True)
-        self.track.setValue(round((self._exact - self._minimum) / self._step))
+        self.track.setValue(round((held - self._minimum) / self._step))
         self.track.blockSignals(blocked)
         self._show()
 
@@ -234,11 +234,14 @@ class RatioSlider(QWidget):
 
     def begin_edit(self, typed: str = "") -> None:
         """Open the value for typing, beginning with ``typed`` instead of the present value."""
-        self._edit.setText(typed or f"{self._exact:.{self._decimals}f}")
+        self._edit.setText(typed or self._editable())
         self._stack.setCurrentWidget(self._edit)
         self._edit.setFocus(Qt.FocusReason.OtherFocusReason)
         if not typed:
             self._edit.selectAll()
+
+    def _editable(self) -> str:
+        return f"{self._exact:.{self._decimals}f}"
 
     def text(self) -> str:
         """Return the value as it is written."""
@@ -273,6 +276,8 @@ class RatioSlider(QWidget):
         self._stack.setCurrentWidget(self._value)
         if held:
             self.track.setFocus(Qt.FocusReason.OtherFocusReason)
+        if typed == self._editable():
+            return  # opened and left as it was: not even rounded
         try:
             value = min(max(float(typed), self._minimum), self._maximum)
         except ValueError:

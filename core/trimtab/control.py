@@ -9,11 +9,15 @@ class JobCancelled(Exception):
     """Raised inside work that was told to stop."""
 
 
+class JobAbandoned(Exception):
+    """Raised inside work whose asker has gone: stop, and keep what is done to go on with."""
+
+
 class Control(Protocol):
     """Reports go in, the wish to stop comes out; implementations are thread-safe."""
 
     def check(self) -> None:
-        """Raise `JobCancelled` when the work should stop."""
+        """Raise `JobCancelled` or `JobAbandoned` when the work should stop."""
 
     def stage(self, name: str, total: int, bytes_total: int = 0) -> None:
         """Begin a stage of `total` items and `bytes_total` bytes."""

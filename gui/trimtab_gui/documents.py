@@ -130,6 +130,8 @@ class Documents(QObject):
         box.deleteLater()
         if answer == buttons.Save:
             return self.save()
+        if answer == buttons.Discard:
+            self._desk.session.drop_recovery()
         return answer == buttons.Discard
 
     def may_interrupt(self) -> bool:

@@ -21,14 +21,13 @@ from trimtab_gui import texts
 from trimtab_gui.desk import Desk
 from trimtab_gui.jobs import Job
 from trimtab_gui.notices import Notice
+from trimtab_gui.session import UnfinishedMerge
 
 TOPIC = "merge"
-#: ends that leave a partial folder worth going on with, and ends that leave a useless one
+#: ends that may leave a partial folder worth going on with
 _RESUMABLE = (
     "worker_stopped", "disk_full", "internal", "out_of_memory", "unfinished_exists",
-)  # fmt: skip
-_USELESS = (
-    "weights_not_finite", "result_not_finite", "verification_failed", "unreadable", "truncated",
+    "unreadable", "truncated",
 )  # fmt: skip
 
 
@@ -84,7 +83,7 @@ class Merging(QObject):
         self._desk = desk
         self._output: Path | None = None
         self._job: Job | None = None
-        self._running: tuple[Recipe, Path] | None = None
+        self._running: UnfinishedMerge | None = None
         self._discarding: list[Job] = []
         desk.project_changed.connect(self._forget)
         desk.lineup_changed.connect(self.changed)
@@ -162,12 +161,12 @@ class Merging(QObject):
         if self.output.exists() and not overwrite:
             self.exists.emit(self.output)
             return
-        self._submit(self._desk.recipe, self.output, overwrite=overwrite, resume=False)
+        self._submit(UnfinishedMerge(self._desk.recipe, self.output, overwrite), resume=False)
 
-    def resume(self, recipe: Recipe, output: Path) -> None:
-        """Go on with a merge that was interrupted."""
+    def resume(self, left: UnfinishedMerge) -> None:
+        """Go on with a merge that was interrupted; only an earlier yes lets it replace anything."""
         if not self.running:
-            self._submit(recipe, output, overwrite=output.exists(), resume=True)
+            self._submit(left, resume=True)
 
     def discard(self, output: Path) -> None:
         """Throw an interrupted merge away."""
@@ -201,28 +200,28 @@ class Merging(QObject):
         what = self.tr("The merge into {name} was not finished.").format(name=left.output.name)
         why = self.tr("The last window ended before it was.")
         if partial_path(left.output).exists():
-            self._offer("warning", what, why, "", left.recipe, left.output)
+            self._offer("warning", what, why, "", left)
             return
         self._desk.session.merge_ended()
         fix = self.tr("Nothing of it was kept: merge again.")
         self._desk.notice.emit(Notice("warning", what, why, fix, topic=TOPIC))
 
-    def _submit(self, recipe: Recipe, output: Path, *, overwrite: bool, resume: bool) -> None:
+    def _submit(self, merge: UnfinishedMerge, *, resume: bool) -> None:
         params = {
-            "recipe": recipe.model_dump(mode="json"),
-            "output": str(output),
-            "overwrite": overwrite,
+            "recipe": merge.recipe.model_dump(mode="json"),
+            "output": str(merge.output),
+            "overwrite": merge.overwrite,
             "resume": resume,
         }
         self._desk.withdrawn.emit(TOPIC)
-        self._desk.session.merge_started(recipe, output)
-        title = self.tr("Merging {name}").format(name=output.name)
+        self._desk.session.merge_started(merge)
+        title = self.tr("Merging {name}").format(name=merge.output.name)
         self._job = self._desk.jobs.submit("merge", params, title)
-        self._running = (recipe, output)
+        self._running = merge
         self.changed.emit()
         self._desk.state_changed.emit()
 
-    def _end(self) -> tuple[Recipe, Path]:
+    def _end(self) -> UnfinishedMerge:
         assert self._running is not None
         ended = self._running
         self._job = self._running = None
@@ -233,7 +232,7 @@ class Merging(QObject):
     def _finished(self, job: Job, result: dict[str, Any], seconds: float) -> None:
         if job is not self._job:
             return
-        _, output = self._end()
+        output = self._end().output
         self._desk.session.merge_ended()
         counts = " · ".join(f"{n:,} {what}" for what, n in result.get("counts", {}).items())
         self._desk.notice.emit(
@@ -254,11 +253,12 @@ class Merging(QObject):
             self._desk.notice.emit(Notice.of(error, topic=TOPIC))
         if job is not self._job:
             return
-        recipe, output = self._end()
-        if error.code in _RESUMABLE:
+        ended = self._end()
+        output = ended.output
+        if error.code in _RESUMABLE and partial_path(output).exists():
             # its advice names the details, and there are none where the system ended it
             fix = error.fix if error.details else ""
-            self._offer("error", error.what, error.why, fix, recipe, output, error.details)
+            self._offer("error", error.what, error.why, fix, ended, error.details)
             return
         self._desk.session.merge_ended()
         if error.code == "output_exists":
@@ -272,14 +272,11 @@ class Merging(QObject):
             )  # fmt: skip
         else:
             self._desk.notice.emit(Notice.of(error, topic=TOPIC))
-            if error.code in _USELESS:
-                self._remove_partial(output)
 
     def _cancelled(self, job: Job) -> None:
         if job is self._job:
-            _, output = self._end()
             # a worker that was ended by force could not clean up behind itself
-            self.discard(output)
+            self.discard(self._end().output)
 
     def _offer(
         self,
@@ -287,10 +284,10 @@ class Merging(QObject):
         what: str,
         why: str,
         fix: str,
-        recipe: Recipe,
-        output: Path,
+        left: UnfinishedMerge,
         details: str = "",
     ) -> None:
+        output = left.output
         if output.exists():
             kept = self.tr("The earlier {name} is untouched; what was written is kept to go on "
                            "with. {fix}")  # fmt: skip
@@ -305,7 +302,7 @@ class Merging(QObject):
                 kept.format(name=output.name, fix=fix).strip(),
                 details,
                 (
-                    (self.tr("Go on"), lambda: self.resume(recipe, output)),
+                    (self.tr("Go on"), lambda: self.resume(left)),
                     (self.tr("Discard"), lambda: self.discard(output)),
                 ),
                 TOPIC,

@@ -14,7 +14,8 @@ from trimtab.project import Edit
 def add_models(recipe: Recipe, paths: Sequence[Path], role: Role | None = None) -> Edit:
     """Return the edit that brings models into the lineup, as `role` or as their names suggest.
 
-    A model guessed to be base or aligned becomes fine-tuned where that place is taken. Raises
+    The first fine-tuned models share the ratio 1, later ones start at 0. A model guessed to be
+    base or aligned becomes fine-tuned where that place is taken. Raises
     `UserError` as `open_checkpoint` does, and `adapter_as_reference` and `one_model_only` where a
     place cannot take what it was given.
     """
@@ -37,16 +38,25 @@ def add_models(recipe: Recipe, paths: Sequence[Path], role: Role | None = None) 
     roles: list[Role] = [role] * len(opened) if role is not None else _guess(recipe, opened)
     places: dict[str, ModelRef | None] = {"base": recipe.base, "aligned": recipe.aligned}
     models = list(recipe.finetuned)
+    ratio = _starting_ratio(len(models), roles.count("finetuned"))
     for checkpoint, part in zip(opened, roles, strict=True):
         path = str(checkpoint.path)
         if part == "finetuned":
             name = _unique(checkpoint.name, models)
-            models.append(FineTuned(path=path, name="" if name == checkpoint.name else name))
+            own_name = "" if name == checkpoint.name else name
+            models.append(FineTuned(path=path, name=own_name, ratio=ratio))
         else:
             places[part] = ModelRef(path=path)
     after = recipe.model_copy(update={**places, "finetuned": tuple(models)})
     label = f"Add {opened[0].name}" if len(opened) == 1 else f"Add {len(opened)} models"
     return Edit(label, recipe, after)
+
+
+def _starting_ratio(present: int, added: int) -> float:
+    """Share 1 among models that come together; one that joins others waits at 0."""
+    if present:
+        return 0.0
+    return round(1 / max(added, 1), 2)
 
 
 def _guess(recipe: Recipe, opened: Sequence[Checkpoint]) -> list[Role]:

@@ -35,10 +35,14 @@ class Recent:
 
 @dataclass(frozen=True)
 class UnfinishedMerge:
-    """A merge that was running when the window or its worker ended."""
+    """A merge that was running when the window or its worker ended.
+
+    `overwrite` is the user's yes to replacing what is at `output`.
+    """
 
     recipe: Recipe
     output: Path
+    overwrite: bool
 
 
 @dataclass(frozen=True)
@@ -120,13 +124,17 @@ class Session:
         content = _read(self._folder / _UNFINISHED)
         try:
             recipe = Recipe.model_validate(content["recipe"])
-            return UnfinishedMerge(recipe, Path(content["output"]))
+            return UnfinishedMerge(recipe, Path(content["output"]), bool(content["overwrite"]))
         except (KeyError, TypeError, ValidationError):
             return None
 
-    def merge_started(self, recipe: Recipe, output: Path) -> None:
+    def merge_started(self, merge: UnfinishedMerge) -> None:
         """Note a merge, so that it can be gone on with after a crash."""
-        content = {"recipe": recipe.model_dump(mode="json"), "output": str(output)}
+        content = {
+            "recipe": merge.recipe.model_dump(mode="json"),
+            "output": str(merge.output),
+            "overwrite": merge.overwrite,
+        }
         self._store(_UNFINISHED, content)
 
     def merge_ended(self) -> None:

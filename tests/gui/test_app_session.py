@@ -8,7 +8,7 @@ import pytest
 
 from trimtab.merging.recipe import FineTuned, ModelRef, Recipe
 from trimtab_gui import texts
-from trimtab_gui.session import RECENT_LIMIT, Session
+from trimtab_gui.session import RECENT_LIMIT, Session, UnfinishedMerge
 
 RECIPE = Recipe(aligned=ModelRef(path="/m/a"), finetuned=(FineTuned(path="/m/b", ratio=0.25),))
 
@@ -40,10 +40,10 @@ def test_a_document_that_is_gone_is_known_as_missing(tmp_path: Path) -> None:
 
 
 def test_a_running_merge_is_remembered_until_it_ends(tmp_path: Path) -> None:
-    Session(tmp_path).merge_started(RECIPE, tmp_path / "out")
+    Session(tmp_path).merge_started(UnfinishedMerge(RECIPE, tmp_path / "out", True))
     left = Session(tmp_path).unfinished
     assert left is not None
-    assert (left.recipe, left.output) == (RECIPE, tmp_path / "out")
+    assert left == UnfinishedMerge(RECIPE, tmp_path / "out", True)
     Session(tmp_path).merge_ended()
     assert Session(tmp_path).unfinished is None
 
@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_written_only_makes_forgetful(tmp_path: Path) ->
     blocked.write_text("")
     session = Session(blocked)
     session.set("theme", "light")
-    session.merge_started(RECIPE, tmp_path)
+    session.merge_started(UnfinishedMerge(RECIPE, tmp_path, False))
     assert session.get("theme") == "light"
 
 

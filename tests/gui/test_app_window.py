@@ -14,11 +14,13 @@ from pytestqt.qtbot import QtBot
 from window_fixtures import lineup_paths, make_window, window, workbench
 
 from trimtab.errors import UserError
+from trimtab.merging.recipe import Recipe
 from trimtab.project import Project
 from trimtab_gui import faults as faults_module
 from trimtab_gui.faults import Faults
 from trimtab_gui.main_window import MainWindow
-from trimtab_gui.session import Session
+from trimtab_gui.opening import add_models
+from trimtab_gui.session import Session, UnfinishedMerge
 
 __all__ = ["lineup_paths", "make_window", "window", "workbench"]
 
@@ -186,7 +188,8 @@ def test_a_merge_left_unfinished_is_offered_at_the_next_start(
     make_window: Callable[[], MainWindow], lineup_paths: dict[str, Path], tmp_path: Path
 ) -> None:
     recipe = recipe_of(lineup_paths)
-    Session(tmp_path / "config").merge_started(recipe, tmp_path / "out")
+    unfinished = UnfinishedMerge(recipe, tmp_path / "out", False)
+    Session(tmp_path / "config").merge_started(unfinished)
     (tmp_path / "out.partial").mkdir()
     window = make_window()
     window.warm_up()
@@ -203,7 +206,8 @@ def test_a_merge_left_unfinished_is_offered_at_the_next_start(
 def test_an_unfinished_merge_of_which_nothing_is_left_is_told_but_not_offered(
     make_window: Callable[[], MainWindow], lineup_paths: dict[str, Path], tmp_path: Path
 ) -> None:
-    Session(tmp_path / "config").merge_started(recipe_of(lineup_paths), tmp_path / "out")
+    unfinished = UnfinishedMerge(recipe_of(lineup_paths), tmp_path / "out", False)
+    Session(tmp_path / "config").merge_started(unfinished)
     window = make_window()
     window.warm_up()
     banner = window.banners.banner("merge")
@@ -295,3 +299,15 @@ def test_a_window_larger_than_the_screen_fills_it_instead(window: MainWindow) ->
     assert window.isMaximized()
     assert window.width() <= room.width()
     assert window.height() <= room.height()
+
+
+def test_models_that_come_together_share_one_and_later_ones_wait_at_zero(
+    lineup_paths: dict[str, Path],
+) -> None:
+    together = [lineup_paths["math"], lineup_paths["code"]]
+    first = add_models(Recipe(), [lineup_paths["aligned"], *together]).after
+    assert [m.ratio for m in first.finetuned] == [0.5, 0.5]
+    alone = add_models(Recipe(), together[:1], "finetuned").after
+    assert [m.ratio for m in alone.finetuned] == [1.0]
+    later = add_models(alone, together[1:], "finetuned").after
+    assert [m.ratio for m in later.finetuned] == [1.0, 0.0]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import psutil
 
-from trimtab.control import JobCancelled
+from trimtab.control import JobAbandoned, JobCancelled
 from trimtab.jobs.protocol import PROGRESS_PER_SECOND, Progress
 
 
@@ -24,6 +24,7 @@ class JobControl:
         self._emit = emit
         self._id = job_id
         self._cancelled = threading.Event()
+        self._abandoned = threading.Event()
         self._lock = threading.Lock()
         self._process = psutil.Process()
         self._stage = ""
@@ -35,8 +36,14 @@ class JobControl:
         """Ask the job to stop; it does at its next chunk."""
         self._cancelled.set()
 
+    def abandon(self) -> None:
+        """Tell the job that its asker has gone; it stops and keeps what it has done."""
+        self._abandoned.set()
+
     def check(self) -> None:
-        """Raise `JobCancelled` when the job was asked to stop."""
+        """Raise `JobAbandoned` or `JobCancelled` when the job should stop."""
+        if self._abandoned.is_set():
+            raise JobAbandoned
         if self._cancelled.is_set():
             raise JobCancelled
 

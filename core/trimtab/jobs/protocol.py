@@ -38,7 +38,7 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Quit:
-    """Command: stop what is running and leave."""
+    """Command: stop what is running, keep what it has done, and leave; as if stdin closed."""
 
     TYPE: ClassVar[str] = "quit"
 

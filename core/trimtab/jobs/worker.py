@@ -12,7 +12,7 @@ import traceback
 from typing import BinaryIO
 
 from trimtab import __version__
-from trimtab.control import JobCancelled
+from trimtab.control import JobAbandoned, JobCancelled
 from trimtab.errors import UserError
 from trimtab.jobs.control import JobControl
 from trimtab.jobs.protocol import (
@@ -63,11 +63,12 @@ class Worker:
                 self._events.write(encode(event).encode() + b"\n")
                 self._events.flush()
         except (BrokenPipeError, ValueError):
-            self._stop_all()
+            self._abandon_all()
 
-    def _stop_all(self) -> None:
+    def _abandon_all(self) -> None:
+        """Stop without tidying up: whoever asked may come back and go on with a merge."""
         for control in list(self._controls.values()):
-            control.cancel()
+            control.abandon()
 
     def _listen(self) -> None:
         for line in self._commands:
@@ -87,7 +88,7 @@ class Worker:
                     running.cancel()
             elif isinstance(command, Quit):
                 break
-        self._stop_all()
+        self._abandon_all()
         self._waiting.put(None)
 
     def run(self) -> None:
@@ -109,6 +110,8 @@ class Worker:
             result = run_job(command.job, command.params, control)
         except JobCancelled:
             self.send(Cancelled(command.id))
+        except JobAbandoned:
+            return
         except UserError as error:
             self.send(Failed(command.id, error.to_dict()))
         except Exception as error:  # a fault of ours ends this job, not the worker

@@ -46,7 +46,7 @@ def run_merge(
     `<output>.partial`, which `resume` goes on with after an interruption. Raises `UserError`
     (see `check_output`, `CheckpointWriter`), with `weights_not_finite` for NaN or Inf in an input
     and `result_not_finite` when only the result overflows; `JobCancelled` when cancelled, after
-    removing what was begun.
+    removing what was begun; `JobAbandoned` when whoever asked has gone, keeping it.
     """
     output = output.expanduser().absolute()
     begun = time.monotonic()

@@ -63,8 +63,10 @@ class DistancePanel(Panel):
         )  # fmt: skip
         self.kept.setToolTip(
             self.tr("How much of the task vector of {name} is in the merged model.\n"
-                    "⟨merged − aligned, τ⟩ / |τ|², over all tensors.\n"
-                    "It says how far weights move, not how the model answers.").format(name=name)
+                    "⟨merged − {reference}, τ⟩ / |τ|², over all tensors.\n"
+                    "It says how far weights move, not how the model answers.").format(
+                name=name, reference=desk.reference_word
+            )
         )  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from trimtab_gui.selection import NOTHING, Selection
 from trimtab_gui.undo import gesture
 
 RATIO_MAXIMUM = 1.5
+# more names would leave the legend no room to say any
+MOST_NAMED = 2
 
 
 class ProfileCard(PlotCard):
@@ -119,10 +121,14 @@ class ProfileCard(PlotCard):
         desk, figures = self._desk, self._desk.figures
         if figures is None:
             return
+        drawn = self._models_drawn(figures)
+        named = drawn if len(drawn) <= MOST_NAMED else [i for i in drawn if i == desk.active]
         entries: list[tuple[str | QColor, str]] = [
-            (theme.role_color("finetuned", i), f"|τ| {desk.name(i)}")
-            for i in self._models_drawn(figures)
+            (theme.role_color("finetuned", i), f"|τ| {desk.name(i)}") for i in named
         ]
+        if others := [i for i in drawn if i not in named]:
+            text = self.tr("|τ| {count} others").format(count=len(others))
+            entries.append((theme.role_color("finetuned", others[0]), text))
         if figures.has_alignment:
             entries.append(("aligned", "|a| alignment"))
         if figures.n_models:

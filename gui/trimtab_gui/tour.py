@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from trimtab.demo.recipe import DEMO_CURVE
 from trimtab.errors import UserError
 from trimtab.jobs.protocol import Progress
+from trimtab.project.edits import set_layer_ratios, set_ratio
+from trimtab_gui.figures import Figures
 from trimtab_gui.jobs import Job
 from trimtab_gui.main_window import MainWindow
 from trimtab_gui.selection import Selection
@@ -75,16 +78,30 @@ class Tour(QObject):
         figures = self._window.desk.figures
         assert figures is not None
         columns = len(figures.grid.columns)
-        low, high = columns // 3, max(columns // 3, 2 * columns // 3 - 1)
+        self._select(figures, columns // 3, max(columns // 3, 2 * columns // 3 - 1))
+        self._then(self._selection)
+
+    def _select(self, figures: Figures, low: int, high: int) -> None:
         cells = figures.grid.cells[:, low : high + 1]
         groups = tuple(int(g) for g in np.unique(cells) if g >= 0)
         rows = (0, len(figures.grid.rows) - 1)
         self._window.desk.selection.select(Selection(groups, rows, (low, high)), None)
-        self._then(self._selection)
 
     def _selection(self) -> None:
         self._take("workbench-selection.png")
+        desk, figures = self._window.desk, self._window.desk.figures
+        assert figures is not None
+        desk.edit(set_ratio(desk.recipe, 0, 1.0))
+        desk.edit(set_layer_ratios(desk.recipe, 0, DEMO_CURVE))
+        columns = [figures.grid.columns.index(str(layer)) for layer in DEMO_CURVE]
+        self._select(figures, min(columns), max(columns))
+        self._then(self._curve)
+
+    def _curve(self) -> None:
+        self._take("workbench-curve.png")
         self._window.desk.selection.clear()
+        for _ in range(2):
+            self._window.desk.history.undo()
         merging = self._window.merging
         merging.set_output(self._output)
         reason = merging.obstacle()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from trimtab.console import table
 from trimtab.control import Unattended
 from trimtab.demo.lineup import demo_paths
-from trimtab.demo.recipe import DEMO_RATIO, demo_recipe
+from trimtab.demo.recipe import DEMO_CURVE, DEMO_RATIO, demo_recipe
 from trimtab.errors import UserError
 from trimtab.jobs.tasks import run_job
 from trimtab.merging.recipe import Recipe
@@ -49,8 +49,9 @@ def run_headless(output: Path, say: Callable[[str], None]) -> dict[str, Any]:
 
     Leaves `merged/` (the model at ratio 0.6), `screenshots/` of the real window, `recipe.trim`
     and `summary.md` / `summary.json`: refusal, over-refusal and task accuracy of the aligned, the
-    fine-tuned and three merged models. What an earlier run left there is replaced. Raises
-    `UserError` with `cannot_write` when `output` cannot be made.
+    fine-tuned and three merged models, and of one whose first layers stay aligned. What an
+    earlier run left there is replaced. Raises `UserError` with `cannot_write` when `output`
+    cannot be made and `window_failed` when the window cannot be shown offscreen.
     """
     from transformers.utils.logging import disable_progress_bar
 
@@ -79,6 +80,11 @@ def run_headless(output: Path, say: Callable[[str], None]) -> dict[str, Any]:
             target = output / "merged" if ratio == DEMO_RATIO else Path(scratch) / f"{ratio:g}"
             _merge(demo_recipe(ratio), target)
             measured.append((f"merged, ratio {ratio:g}", evaluate(target)))
+        first, *_, last = DEMO_CURVE
+        say(f"Merging and measuring with layers {first} to {last} left as aligned …")
+        target = Path(scratch) / "curve"
+        _merge(demo_recipe(1.0, DEMO_CURVE), target)
+        measured.append((f"ratio 1, layers {first}–{last} at 0", evaluate(target)))
         demo_recipe().save(output / "recipe.trim")
         pictures = _take_pictures(output, Path(scratch), say)
     summary = {
@@ -161,7 +167,10 @@ def _summary_text(measured: list[tuple[str, DemoScores]]) -> str:
         [name, *(_percent(rate) for rate in _rates(scores).values())] for name, scores in measured
     ]
     counts = ", ".join(f"{key} n = {rate.n}" for key, rate in _rates(measured[0][1]).items())
-    return f"{table(head, rows)}\n{counts}; held-out prompts, greedy decoding."
+    return (
+        f"{table(head, rows)}\n{counts}; held-out prompts, greedy decoding.\n"
+        "The layers of the last row were chosen by looking at these same prompts."
+    )
 
 
 def _scores_json(scores: DemoScores) -> dict[str, Any]:

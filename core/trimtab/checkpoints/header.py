@@ -41,6 +41,17 @@ class Header:
     mtime_ns: int
 
 
+def unreadable(path: Path, error: OSError) -> UserError:
+    """Return the error for a file or folder that the system does not let be read."""
+    return UserError(
+        "unreadable",
+        f"{path.name} cannot be read.",
+        f"The system says: {error.strerror}.",
+        "Check that it is still there and that you may read it.",
+        details=str(path),
+    )
+
+
 def _bad(code: str, path: Path, what: str, why: str, fix: str = "") -> UserError:
     return UserError(
         code,
@@ -110,13 +121,7 @@ def read_header(path: Path) -> Header:
                 )
             raw = file.read(length)
     except OSError as error:
-        raise UserError(
-            "unreadable",
-            f"{path.name} cannot be read.",
-            f"The system says: {error.strerror}.",
-            "Check that the path exists and that you may read it.",
-            details=str(path),
-        ) from error
+        raise unreadable(path, error) from error
     return _checked(path, raw, status.st_size, status.st_mtime_ns)
 
 

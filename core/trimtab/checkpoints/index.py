@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.checkpoints.dtypes import DTYPE_ID, DTYPES, DType
-from trimtab.checkpoints.header import Header, read_header
+from trimtab.checkpoints.header import Header, read_header, unreadable
 from trimtab.checkpoints.naming import natural_key
 from trimtab.errors import UserError
 
@@ -148,13 +148,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         return _open(path)
     except OSError as error:
-        raise UserError(
-            "unreadable",
-            f"{path.name} cannot be read.",
-            f"The system says: {error.strerror}.",
-            "Check that the path exists and that you may read it.",
-            details=str(path),
-        ) from error
+        raise unreadable(path, error) from error
 
 
 def _open(path: Path) -> Checkpoint:

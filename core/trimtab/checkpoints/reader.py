@@ -11,21 +11,12 @@ import torch
 from torch import Tensor
 
 from trimtab.checkpoints.dtypes import TORCH_NAMES
+from trimtab.checkpoints.header import unreadable
 from trimtab.checkpoints.index import Checkpoint
 from trimtab.checkpoints.lineup import Source
 from trimtab.errors import UserError
 
 READ_AHEAD = 32 << 20
-
-
-def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        "unreadable",
-        f"{path.name} cannot be read.",
-        f"The system says: {error.strerror}.",
-        "Check that the file is still there.",
-        details=str(path),
-    )
 
 
 class TensorReader:
@@ -60,7 +51,7 @@ class TensorReader:
                 try:
                     self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 except OSError as error:
-                    raise _unreadable(path, error) from error
+                    raise unreadable(path, error) from error
             return self._files[path]
 
     def will_read(self, checkpoint: Checkpoint, row: int) -> None:
@@ -98,7 +89,7 @@ class TensorReader:
             try:
                 count = os.preadv(descriptor, [view[filled:]], position + filled)
             except OSError as error:
-                raise _unreadable(path, error) from error
+                raise unreadable(path, error) from error
             if count == 0:
                 raise UserError(
                     "truncated",

@@ -9,6 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from cmap import Colormap
 
+from trimtab.formatting import significant as number
+
+__all__ = ["MAGNITUDE", "SIGNED", "lookup_table", "number", "tick_texts", "ticks"]
+
 MAGNITUDE = "viridis"
 SIGNED = "crameri:vik"
 
@@ -45,16 +49,3 @@ def tick_texts(values: list[float]) -> list[str]:
     while decimals < 6 and any(abs(round(v, decimals) - v) > 1e-9 * largest for v in values):
         decimals += 1
     return [f"{v:.{decimals}f}".replace("-", "−") for v in values]
-
-
-def number(value: float, digits: int = 3) -> str:
-    """Return ``value`` with three significant digits and a real minus sign; – for nan."""
-    if math.isnan(value):
-        return "–"
-    if value == 0:
-        return "0"
-    size = abs(value)
-    if size >= 1e6 or size < 1e-4:
-        return f"{value:.{digits - 1}e}".replace("-", "−")
-    decimals = max(digits - 1 - math.floor(math.log10(size)), 0)
-    return f"{value:,.{decimals}f}".replace("-", "−")

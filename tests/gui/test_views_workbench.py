@@ -265,3 +265,27 @@ def test_both_plots_show_the_same_columns(workbench: MainWindow, qtbot: QtBot) -
     assert profile.view_range().width() == 5.0
     middle = heatmap.viewport().mapToGlobal(QPointF(heatmap.x_px(2), 0))
     assert profile.viewport().mapToGlobal(QPointF(profile.x_px(2), 0)).x() == middle.x()
+
+
+def test_quick_key_presses_are_one_step_and_slow_ones_are_several(
+    workbench: MainWindow, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trimtab_gui.views import method_panel
+
+    slider = workbench.workbench.method.ratios[0]
+    before = workbench.desk.recipe
+    for _ in range(3):
+        qtbot.keyClick(slider.track, Qt.Key.Key_Right)
+    assert workbench.desk.history.count() == 1
+    workbench.desk.history.undo()
+    assert workbench.desk.recipe == before
+    monkeypatch.setattr(method_panel, "RUN_ON_S", 0.0)
+    for _ in range(2):
+        qtbot.keyClick(slider.track, Qt.Key.Key_Right)
+    assert workbench.desk.history.count() == 2
+
+
+def test_two_quick_drags_are_two_steps(workbench: MainWindow, qtbot: QtBot) -> None:
+    drag_slider(workbench.workbench, qtbot)
+    drag_slider(workbench.workbench, qtbot)
+    assert workbench.desk.history.count() == 2

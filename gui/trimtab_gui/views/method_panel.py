@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
 from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QComboBox, QFrame, QScrollArea, QToolButton, QVBoxLayout, QWidget
 
 from trimtab.methods import get_method, methods
@@ -26,6 +28,8 @@ from trimtab_gui.widgets import Panel, RatioSlider, label
 from trimtab_gui.widgets.buttons import link_button
 
 MODULE_MAXIMUM = 150.0
+# a key pressed again within this time belongs to the same undo step
+RUN_ON_S = 0.8
 
 
 class MethodPanel(Panel):
@@ -36,6 +40,9 @@ class MethodPanel(Panel):
         self.set_title(self.tr("Method"))
         self._desk = desk
         self._key = ""
+        self._last_key = ""
+        self._last_end = 0.0
+        self._last_slider: RatioSlider | None = None
         self.ratios: list[RatioSlider] = []
         self.parameters: dict[str, RatioSlider] = {}
         self.modules: dict[str, RatioSlider] = {}
@@ -198,16 +205,22 @@ class MethodPanel(Panel):
         return set_module_factor(self._desk.recipe, self._desk.active, module, factor, key)
 
     def _connect(self, slider: RatioSlider, make: Callable[[float, str], Edit]) -> None:
-        slider.drag_started.connect(self._drag_started)
+        slider.drag_started.connect(partial(self._drag_started, slider))
         slider.value_moved.connect(
             lambda value: self._desk.edit(make(value, self._key or gesture("slider")))
         )
         slider.drag_finished.connect(self._drag_finished)
 
-    def _drag_started(self) -> None:
-        self._key = gesture("slider")
+    def _drag_started(self, slider: RatioSlider) -> None:
+        # presses of a key in quick succession are one gesture; each drag is one of its own
+        by_key = QGuiApplication.mouseButtons() == Qt.MouseButton.NoButton
+        soon = time.monotonic() - self._last_end < RUN_ON_S
+        run_on = by_key and soon and slider is self._last_slider
+        self._key = self._last_key if run_on else gesture("slider")
+        self._last_slider = slider
 
     def _drag_finished(self) -> None:
+        self._last_key, self._last_end = self._key, time.monotonic()
         self._key = ""
 
     def _method_chosen(self) -> None:

@@ -275,3 +275,14 @@ def test_roles_are_guessed(tmp_path: Path) -> None:
     assert roles(
         tmp_path, "x8b", "x8b-chat", "x8b-code", templates=("x8b-chat", "x8b-code")
     ) == ["base", "aligned", "finetuned"]  # fmt: skip
+
+
+def test_a_head_that_is_stored_although_tied_is_noted(tmp_path: Path) -> None:
+    tensors = llama_tensors(0)
+    config = LLAMA_CONFIG | {"tie_word_embeddings": True}
+    opened = lineup(
+        write_model(tmp_path / "aligned", tensors, config),
+        write_model(tmp_path / "one", moved(tensors, 1), config),
+    )
+    found = only(opened, "head_stored_though_tied")
+    assert (found.level, found.tensors) == ("note", ("lm_head.weight",))

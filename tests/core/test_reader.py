@@ -51,7 +51,7 @@ def test_raw_bytes_are_those_in_the_file(path: Path, name: str) -> None:
     row = checkpoint.index.row(name)
     wanted = TENSORS[name].contiguous().view(-1).view(torch.uint8)
     with TensorReader() as reader:
-        reader.will_read(checkpoint, row)
+        reader.will_read(checkpoint, row, 0, TENSORS[name].numel())
         raw = reader.read_raw(checkpoint, row, 0, TENSORS[name].numel())
         assert torch.equal(raw, wanted)
 

@@ -92,6 +92,14 @@ def _resolve(
             )
         )  # fmt: skip
     column = _match_tensors(member, reference, findings)
+    if member is reference and checkpoint.config.get("tie_word_embeddings"):
+        findings.extend(
+            Finding("note", "head_stored_though_tied", member.name,
+                    f"It stores {head}, and its config ties the head to the embedding.",
+                    "A loaded model uses the embedding in its place: a ratio for it has no effect.",
+                    (head,))
+            for head in _HEADS if head in checkpoint.index
+        )  # fmt: skip
     if member is not reference:
         findings.extend(compare_configs(member, reference))
         findings.extend(compare_tokenizers(member, reference))

@@ -16,8 +16,6 @@ from trimtab.checkpoints.index import Checkpoint
 from trimtab.checkpoints.lineup import Source
 from trimtab.errors import UserError
 
-READ_AHEAD = 32 << 20
-
 
 class TensorReader:
     """Positional reads on the files of a lineup; safe to use from several threads.
@@ -54,11 +52,12 @@ class TensorReader:
                     raise unreadable(path, error) from error
             return self._files[path]
 
-    def will_read(self, checkpoint: Checkpoint, row: int) -> None:
-        """Tell the system which bytes come next, so that it fetches them meanwhile."""
+    def will_read(self, checkpoint: Checkpoint, row: int, low: int, high: int) -> None:
+        """Tell the system that elements [low, high) come next: it fetches them meanwhile."""
         index = checkpoint.index
-        start = int(index.start[row])
-        length = min(int(index.stop[row]) - start, READ_AHEAD)
+        dtype = index.dtype_of(row)
+        start = int(index.start[row]) + dtype.nbytes(low)
+        length = dtype.nbytes(high - low)
         if hasattr(os, "posix_fadvise"):
             descriptor = self._descriptor(checkpoint.files[int(index.file[row])])
             os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_WILLNEED)

@@ -152,7 +152,7 @@ def _run_item(
     dtype_bytes = tensor.nbytes // tensor.numel
     piece = writer.item(item.number, tensor.shard)
     for source in sources_read(tensor):
-        reader.will_read(source.checkpoint, source.row)
+        reader.will_read(source.checkpoint, source.row, item.low, item.high)
     for low, high in pairwise([*range(item.low, item.high, CHUNK), item.high]):
         control.check()
         if tensor.action == "merged":

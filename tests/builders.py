@@ -194,3 +194,12 @@ def weights(folder: Path) -> dict[str, Tensor]:
 def bits(tensor: Tensor) -> bytes:
     """A tensor's bytes: what bitwise equality means, NaN and signed zeros included."""
     return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+def make_models(root: Path, dtype: torch.dtype, shards: int = 1) -> Path:
+    """Write an aligned model and two fine-tuned ones, the second in two shards."""
+    aligned = llama_tensors(1, dtype)
+    write_model(root / "aligned", aligned, shards=shards)
+    write_model(root / "one", moved(aligned, 2, 0.05))
+    write_model(root / "two", moved(aligned, 3, 0.03), shards=2)
+    return root

@@ -20,6 +20,7 @@ from builders import (
     LLAMA_CONFIG,
     bits,
     llama_tensors,
+    make_models,
     merge,
     moved,
     recipe,
@@ -64,14 +65,6 @@ def by_hand(
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     return make_models(tmp_path, torch.bfloat16)
-
-
-def make_models(root: Path, dtype: torch.dtype, shards: int = 1) -> Path:
-    aligned = llama_tensors(1, dtype)
-    write_model(root / "aligned", aligned, shards=shards)
-    write_model(root / "one", moved(aligned, 2, 0.05))
-    write_model(root / "two", moved(aligned, 3, 0.03), shards=2)
-    return root
 
 
 @pytest.mark.parametrize("out", DTYPES.values(), ids=[f"to {d}" for d in DTYPES])

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from builders import (
-    llama_tensors,
+    make_models,
     merge,
     moved,
     recipe,
@@ -32,14 +32,6 @@ from trimtab.merging.recipe import Output, Recipe
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     return make_models(tmp_path, torch.bfloat16)
-
-
-def make_models(root: Path, dtype: torch.dtype, shards: int = 1) -> Path:
-    aligned = llama_tensors(1, dtype)
-    write_model(root / "aligned", aligned, shards=shards)
-    write_model(root / "one", moved(aligned, 2, 0.05))
-    write_model(root / "two", moved(aligned, 3, 0.03), shards=2)
-    return root
 
 
 def refused(made: Recipe, output: Path, **options: Any) -> UserError:

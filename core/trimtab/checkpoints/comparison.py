@@ -9,7 +9,7 @@ from pathlib import Path
 from trimtab.checkpoints.index import Checkpoint
 from trimtab.checkpoints.lineup import Finding, Level, Member, Role
 
-_CONFIG_KEYS = (
+_CONFIG_KEYS: tuple[tuple[str, Level], ...] = (
     ("model_type", "error"),
     ("hidden_size", "error"),
     ("num_hidden_layers", "error"),
@@ -32,7 +32,7 @@ def compare_configs(member: Member, reference: Member) -> list[Finding]:
         if key in own and key in ref and own[key] != ref[key]:
             weak = member.role == "base" and level == "error"
             found.append(
-                Finding("warning" if weak else level, "configs_differ", member.name,  # type: ignore[arg-type]
+                Finding("warning" if weak else level, "configs_differ", member.name,
                         f"{key} is {own[key]} here and {ref[key]} in {reference.name}.",
                         "They cannot be merged." if level == "error" and not weak
                         else f"The merged model keeps {reference.name}'s.")

@@ -1,0 +1,303 @@
+"""The primitives as loops compiled by numba: one pass each over arrays that lie in the cache.
+
+Every function works on contiguous one-dimensional arrays and releases the interpreter's lock. Sums
+that decide coefficients are float64 over blocks of `BLOCK` elements, so that they do not depend on
+how a tensor is cut, as long as the cuts fall on multiples of it. No fast-math but in these sums'
+order: a product is never fused with the sum that follows, which would round differently elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+BLOCK = 4096
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+_EXPONENT = np.uint32(0x7F800000)
+
+
+@intrinsic
+def bits_of(context: Any, value: Any) -> Any:
+    """The bits of a float32 as uint32."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.uint32(types.float32), generate
+
+
+@intrinsic
+def float_of(context: Any, bits: Any) -> Any:
+    """The float32 that has these bits."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.uint32), generate
+
+
+def loop(function: Any) -> Any:
+    """Compile a loop whose arithmetic is done in the order written."""
+    return njit(function, nogil=True, cache=True, error_model="numpy", boundscheck=False)
+
+
+def reduction(function: Any) -> Any:
+    """Compile a sum whose order is left to the compiler."""
+    # the order of a sum inside one block is the compiler's, the same at every run
+    return njit(
+        function, nogil=True, cache=True, error_model="numpy", boundscheck=False,
+        fastmath={"reassoc", "contract"},
+    )  # fmt: skip
+
+
+@loop
+def widen_bf16(stored, out):
+    """uint16 [n], the bits of bfloat16 -> float32 [n]."""
+    for i in range(out.size):
+        out[i] = float_of(np.uint32(stored[i]) << np.uint32(16))
+
+
+@loop
+def round_bf16(values, out):
+    """float32 [n] -> bits of bfloat16 [n], to nearest even; returns if all of them are finite."""
+    bad = np.uint32(0)
+    for i in range(values.size):
+        bits = bits_of(values[i])
+        rounded = (
+            bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        ) >> np.uint32(16)
+        bad |= np.uint32((rounded & np.uint32(0x7F80)) == np.uint32(0x7F80))
+        # of NaN the payload must not carry over into Inf or zero; it is refused all the same
+        bad |= np.uint32((bits & _EXPONENT) == _EXPONENT)
+        out[i] = np.uint16(rounded)
+    return bad == np.uint32(0)
+
+
+@loop
+def all_finite(values):
+    """Whether float32 [n] holds neither NaN nor Inf."""
+    bad = np.uint32(0)
+    for i in range(values.size):
+        bad |= np.uint32((bits_of(values[i]) & _EXPONENT) == _EXPONENT)
+    return bad == np.uint32(0)
+
+
+@loop
+def all_finite_bf16(stored):
+    """Whether uint16 [n], the bits of bfloat16, holds neither NaN nor Inf."""
+    bad = np.uint16(0)
+    for i in range(stored.size):
+        bad |= np.uint16((stored[i] & np.uint16(0x7F80)) == np.uint16(0x7F80))
+    return bad == np.uint16(0)
+
+
+@loop
+def subtract(values, other):
+    """values -= other, float32 [n] both."""
+    for i in range(values.size):
+        values[i] = values[i] - other[i]
+
+
+@loop
+def scale(values, factor):
+    """values *= factor."""
+    for i in range(values.size):
+        values[i] = values[i] * factor
+
+
+@loop
+def divide(values, divisor):
+    """values /= divisor, a number each, float32 [n] both."""
+    for i in range(values.size):
+        values[i] = values[i] / divisor[i]
+
+
+@loop
+def add(values, other):
+    """values += other."""
+    for i in range(values.size):
+        values[i] = values[i] + other[i]
+
+
+@loop
+def add_scaled(values, other, factor):
+    """values += factor * other."""
+    for i in range(values.size):
+        values[i] = values[i] + factor * other[i]
+
+
+@loop
+def _add_change(total, own, stored, factor):
+    for i in range(total.size):
+        value = float_of(np.uint32(stored[i]) << np.uint32(16))
+        total[i] = total[i] + factor * (value - own[i])
+
+
+@loop
+def combine(reference, total, first):
+    """total = first * reference + total, float32 [n] both."""
+    for i in range(total.size):
+        total[i] = first * reference[i] + total[i]
+
+
+@loop
+def combine_bf16(reference, models, first, factors, out):
+    """out = first * reference + sum_i factors[i] * (models[i] - reference) on bfloat16 bits.
+
+    uint16 [n] each, `models` a tuple; arithmetic in float32, rounded once. Returns if all of the
+    result is finite.
+    """
+    room = np.empty((2, 2048), dtype=np.float32)
+    finite = True
+    for low in range(0, out.size, 2048):
+        high = min(low + 2048, out.size)
+        own, total = room[0, : high - low], room[1, : high - low]
+        widen_bf16(reference[low:high], own)
+        total[:] = np.float32(0.0)
+        for k in range(len(models)):
+            _add_change(total, own, models[k][low:high], factors[k])
+        combine(own, total, first)
+        finite = round_bf16(total, out[low:high]) and finite
+    return finite
+
+
+@reduction
+def _dot_block(left, right):
+    total = 0.0
+    for i in range(left.size):
+        total += np.float64(left[i]) * np.float64(right[i])
+    return total
+
+
+@loop
+def dot(left, right):
+    """The inner product of float32 [n] and [n] in float64, block by block."""
+    total = 0.0
+    for low in range(0, left.size, BLOCK):
+        high = min(low + BLOCK, left.size)
+        total += _dot_block(left[low:high], right[low:high])
+    return total
+
+
+@reduction
+def _absolute_block(values):
+    total = 0.0
+    for i in range(values.size):
+        total += np.float64(abs(values[i]))
+    return total
+
+
+@loop
+def absolute_sum(values):
+    """The sum of |values| in float64, block by block."""
+    total = 0.0
+    for low in range(0, values.size, BLOCK):
+        total += _absolute_block(values[low : min(low + BLOCK, values.size)])
+    return total
+
+
+@loop
+def count_high(values, counts):
+    """Add the upper 16 of the 31 bits of each |value| to a histogram, int64 [65536]."""
+    for i in range(values.size):
+        counts[(bits_of(values[i]) & MAGNITUDE) >> np.uint32(15)] += 1
+
+
+@loop
+def count_low(values, high, counts):
+    """Add the lower 15 bits of the |values| whose upper bits are `high` to int64 [32768]."""
+    for i in range(values.size):
+        bits = bits_of(values[i]) & MAGNITUDE
+        if bits >> np.uint32(15) == high:
+            counts[bits & np.uint32(0x7FFF)] += 1
+
+
+@loop
+def drop_below(values, key, first, room):
+    """Zero all but the largest: |values| above `key`, and of those at it the first ones.
+
+    `first` counts the entries at `key` that earlier calls have seen, `room` says how many of the
+    whole tensor's are kept. Returns the new count.
+    """
+    equal = 0
+    for i in range(values.size):
+        bits = bits_of(values[i]) & MAGNITUDE
+        equal += bits == key
+        values[i] = values[i] if bits >= key else np.float32(0.0)
+    if equal == 0 or first + equal <= room:
+        return first + equal
+    seen = first
+    for i in range(values.size):
+        if bits_of(values[i]) & MAGNITUDE == key:
+            if seen >= room:
+                values[i] = np.float32(0.0)
+            seen += 1
+    return first + equal
+
+
+@loop
+def agree(total, value, weight, mixed, divisor):
+    """Add `value` to `mixed`, and `weight` to `divisor`, where its sign is that of `total`.
+
+    The sign of a zero total is plus, and a zero value has no sign (Yadav et al. 2023, section 3).
+    """
+    for i in range(total.size):
+        same = (
+            value[i] > np.float32(0.0)
+            if total[i] >= np.float32(0.0)
+            else value[i] < np.float32(0.0)
+        )
+        mixed[i] = mixed[i] + (value[i] if same else np.float32(0.0))
+        divisor[i] = divisor[i] + (weight if same else np.float32(0.0))
+
+
+@loop
+def divide_where(values, divisor):
+    """values /= divisor where that is not zero."""
+    for i in range(values.size):
+        d = divisor[i] if divisor[i] != np.float32(0.0) else np.float32(1.0)
+        values[i] = values[i] / d
+
+
+@loop
+def add_square_apart(total, row, mean):
+    """total += (row - mean)^2."""
+    for i in range(total.size):
+        apart = row[i] - mean[i]
+        total[i] = total[i] + apart * apart
+
+
+@loop
+def keep_where(values, chosen):
+    """Zero the values where `chosen`, float32 [n], is zero."""
+    for i in range(values.size):
+        values[i] = values[i] if chosen[i] != np.float32(0.0) else np.float32(0.0)
+
+
+@loop
+def pack_nonzero(values, bits):
+    """Set one bit a value that is not zero, uint8 [ceil(n / 8)], the first in the highest bit."""
+    whole = values.size // 8
+    for b in range(whole):
+        part = values[8 * b : 8 * b + 8]
+        byte = np.uint32(0)
+        for j in range(8):
+            byte = (byte << np.uint32(1)) | np.uint32(part[j] != np.float32(0.0))
+        bits[b] = np.uint8(byte)
+    if whole < bits.size:
+        byte = np.uint32(0)
+        for i in range(8 * whole, values.size):
+            byte |= np.uint32(values[i] != np.float32(0.0)) << np.uint32(7 - (i - 8 * whole))
+        bits[whole] = np.uint8(byte)
+
+
+@loop
+def keep_packed(values, bits):
+    """Zero the values whose bit, as `pack_nonzero` sets it, is not set."""
+    for i in range(values.size):
+        bit = (bits[i >> 3] >> np.uint8(7 - (i & 7))) & np.uint8(1)
+        values[i] = values[i] if bit else np.float32(0.0)

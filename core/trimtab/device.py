@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +55,13 @@ def devices() -> list[Device]:
     return [*found, cpu_device()]
 
 
-def best() -> Device:
-    """Return the accelerator with the most free memory, or the CPU where there is none."""
-    *accelerators, cpu = devices()
-    return max(accelerators, key=lambda device: device.free_bytes, default=cpu)
+def cuda_is_likely() -> bool:
+    """Whether an NVIDIA driver is there at all; asked before torch, whose import takes seconds."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _cpu_name() -> str:

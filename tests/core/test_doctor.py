@@ -139,19 +139,6 @@ def test_the_cpu_is_the_last_device_and_has_the_machines_memory() -> None:
     assert 0 < cpu.free_bytes <= cpu.total_bytes
 
 
-def test_the_best_device_is_the_accelerator_with_most_free_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    cpu = device.cpu_device()
-    small = device.Device("cuda", 0, "small", 24 << 30, 20 << 30)
-    large = device.Device("cuda", 1, "large", 80 << 30, 60 << 30)
-    monkeypatch.setattr(device, "devices", lambda: [small, large, cpu])
-    assert device.best() == large
-    assert device.best().torch_name == "cuda:1"
-    monkeypatch.setattr(device, "devices", lambda: [cpu])
-    assert device.best() == cpu
-
-
 def test_the_folders_follow_their_variables_and_else_the_platform(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from trimtab.checkpoints.adapters import LowRank
+from trimtab.checkpoints.adapters import Change
 from trimtab.checkpoints.grid import Grid, build_grid
 from trimtab.checkpoints.index import Checkpoint
+
+if TYPE_CHECKING:
+    from trimtab.checkpoints.rows import RowMap
 
 Role = Literal["base", "aligned", "finetuned"]
 Level = Literal["note", "warning", "error"]
@@ -32,20 +35,23 @@ class Finding:
 class Source:
     """Where one model's version of a reference tensor comes from.
 
-    Either a plain tensor (`row` of `checkpoint`), or `low_rank` factors of an adapter on top of
-    `row` of `checkpoint`, which is then the model the adapter belongs to.
+    Either a plain tensor (`row` of `checkpoint`), or the `change` that `adapter` makes on top of
+    `row` of `checkpoint`, which is then the model the adapter belongs to. With `rows` the rows
+    of the tensor are gathered from several places.
     """
 
     checkpoint: Checkpoint
     row: int
     adapter: Checkpoint | None = None
-    low_rank: LowRank | None = None
+    change: Change | None = None
+    rows: RowMap | None = None
 
     def same_bytes_as(self, other: Source) -> bool:
         """Whether both name the very same stored tensor."""
         return (
-            self.low_rank is None
-            and other.low_rank is None
+            self.change is None
+            and other.change is None
+            and self.rows == other.rows
             and self.row == other.row
             and self.checkpoint is other.checkpoint
         )
@@ -53,12 +59,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Member:
-    """A model of the lineup and, for an adapter, the role it was trained on."""
+    """A model of the lineup.
+
+    For a checkpoint that is an adapter, `adapter_base` says which role it was trained on; without,
+    its config does. `adapter` is a LoRA on top of `checkpoint` itself, whatever the roles are.
+    """
 
     role: Role
     checkpoint: Checkpoint
     name: str
     adapter_base: Literal["aligned", "base"] | None = None
+    adapter: Checkpoint | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,8 @@ class Lineup:
                 for row in self.sources.values()
                 if m.checkpoint.kind == "adapter" and (source := row[column]) is not None
             }
-            digest.update(f"{m.role} {sorted(on)} {m.checkpoint.fingerprint}\n".encode())
+            lora = m.adapter.fingerprint if m.adapter else ""
+            digest.update(f"{m.role} {sorted(on)} {m.checkpoint.fingerprint} {lora}\n".encode())
         return digest.hexdigest()
 
     def source(self, name: str, member: Member) -> Source | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trimtab.checkpoints.adapters import AdapterMap, adapter_map
+from trimtab.checkpoints.adapters import adapter_map
 from trimtab.checkpoints.comparison import compare_configs, compare_tokenizers
 from trimtab.checkpoints.dtypes import DTYPES
+from trimtab.checkpoints.index import Checkpoint
 from trimtab.checkpoints.lineup import Finding, Lineup, Member, Source
 from trimtab.errors import UserError
 
@@ -68,6 +69,13 @@ def _resolve(
         for note in checkpoint.notes
     )
     if checkpoint.kind == "adapter":
+        if member.adapter is not None:
+            raise UserError(
+                "adapter_on_adapter",
+                f"{member.name} is an adapter with an adapter on top.",
+                "An adapter is applied to a model.",
+                "Give the model that both were made for.",
+            )
         return _resolve_adapter(member, reference, base, aligned, findings)
     if quantization := checkpoint.config.get("quantization_config"):
         method = quantization.get("quant_method", "") if isinstance(quantization, dict) else ""
@@ -92,6 +100,8 @@ def _resolve(
             )
         )  # fmt: skip
     column = _match_tensors(member, reference, findings)
+    if member.adapter is not None:
+        column = _adapted(column, checkpoint, member.adapter, member.name, findings)
     if member is reference and checkpoint.config.get("tie_word_embeddings"):
         findings.extend(
             Finding("note", "head_stored_though_tied", member.name,
@@ -223,37 +233,57 @@ def _resolve_adapter(
                     "Say which model of the lineup that is, or open it beside its own base.")
         )  # fmt: skip
         return {}
-    index, own = trained_on.checkpoint.index, member.checkpoint.index
+    model = trained_on.checkpoint
+    own = {name: Source(model, row) for row, name in enumerate(model.index.names)}
+    column = _adapted(own, model, member.checkpoint, member.name, findings)
+    if column and trained_on is not reference:
+        _keep_what_fits(column, member, trained_on, reference, findings)
+    return column
+
+
+def _adapted(
+    column: dict[str, Source],
+    model: Checkpoint,
+    adapter: Checkpoint,
+    name: str,
+    findings: list[Finding],
+) -> dict[str, Source]:
+    """Return the column of the plain `model` with what `adapter` does to each of its tensors."""
+    if adapter.kind != "adapter":
+        raise UserError(
+            "not_an_adapter",
+            f"{adapter.name} is no adapter.",
+            "It has no adapter_config.json.",
+            "Choose the folder of a LoRA adapter, or merge it as a model of its own.",
+        )
+    index = adapter.index
     try:
-        changes: AdapterMap = adapter_map(
-            member.checkpoint, dict(zip(index.names, index.shapes, strict=True))
+        made = adapter_map(
+            adapter, dict(zip(model.index.names, model.index.shapes, strict=True)), model.config
         )
     except UserError as error:
-        findings.append(Finding("error", error.code, member.name, error.what,
-                                f"{error.why} {error.fix}"))  # fmt: skip
+        findings.append(Finding("error", error.code, name, error.what, f"{error.why} {error.fix}"))
         return {}
-    column: dict[str, Source] = {}
-    for row, name in enumerate(index.names):
-        low_rank = changes.low_rank.get(name)
-        adapter = member.checkpoint if low_rank else None
-        if name in changes.replaced:
-            # with a low-rank change as well, the replacement is what that change is added to
-            column[name] = Source(member.checkpoint, changes.replaced[name], adapter, low_rank)
+    adapted: dict[str, Source] = {}
+    for target, plain in column.items():
+        # a tied head takes what is done to its embedding
+        stored = model.index.names[plain.row]
+        change = made.changes.get(stored)
+        of_change = adapter if change else None
+        if stored in made.replaced:
+            adapted[target] = Source(adapter, made.replaced[stored], of_change, change)
         else:
-            column[name] = Source(trained_on.checkpoint, row, adapter, low_rank)
-    if trained_on is not reference:
-        _keep_what_fits(column, member, trained_on, reference, findings)
-    if any(not own.dtype_of(row).mergeable for row in range(len(own))):
-        findings.append(Finding("error", "quantised", member.name,
-                                "Its own tensors are no floating-point numbers.",
+            adapted[target] = Source(model, plain.row, of_change, change)
+    if any(not index.dtype_of(row).mergeable for row in range(len(index))):
+        findings.append(Finding("error", "quantised", name,
+                                f"{adapter.name}'s own tensors are no floating-point numbers.",
                                 "Use the unquantised adapter."))  # fmt: skip
     findings.append(
-        Finding("note", "adapter_applied", member.name,
-                f"It changes {len(changes.low_rank) + len(changes.replaced)} tensors of "
-                f"{trained_on.name}.",
+        Finding("note", "adapter_applied", name,
+                f"{adapter.name} changes {len(made)} tensors of {model.name}.",
                 "The others count as unchanged.")
     )  # fmt: skip
-    return column
+    return adapted
 
 
 def _keep_what_fits(

@@ -1,20 +1,36 @@
-"""Reads slices of tensors from disk, straight into memory that torch computes on."""
+"""Reads slices of tensors from disk, straight into memory that arithmetic is done on."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
-from trimtab.checkpoints.dtypes import TORCH_NAMES
+from trimtab.checkpoints.adapter_apply import changed_rows, prepare
 from trimtab.checkpoints.header import unreadable
 from trimtab.checkpoints.index import Checkpoint
 from trimtab.checkpoints.lineup import Source
 from trimtab.errors import UserError
+from trimtab.kernels.rounding import Widen, widen
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+#: makes the memory that is read into, of so many bytes: pinned memory where a GPU is to read it
+Allocate = Callable[[int], Bytes]
+# rows of an adapted tensor computed at once, in elements
+_ROWS = 1 << 18
+_KEPT_FACTORS = 6
+
+
+def _allocate(size: int) -> Bytes:
+    return np.empty(size, dtype=np.uint8)
 
 
 class TensorReader:
@@ -24,11 +40,13 @@ class TensorReader:
     the files.
     """
 
-    def __init__(self, pin_memory: bool = False):
-        self._pin = pin_memory
+    def __init__(self, allocate: Allocate = _allocate, widen: Widen = widen):
+        self._allocate = allocate
+        self._widen = widen
         self._files: dict[Path, int] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
+        self._prepared: dict[int, tuple[Source, Any]] = {}
 
     def __enter__(self) -> TensorReader:
         return self
@@ -62,16 +80,16 @@ class TensorReader:
             descriptor = self._descriptor(checkpoint.files[int(index.file[row])])
             os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_WILLNEED)
 
-    def new_buffer(self, elements: int, dtype: torch.dtype) -> Tensor:
-        """Return an uninitialised CPU tensor, pinned when the reader was asked to."""
-        return torch.empty(elements, dtype=dtype, pin_memory=self._pin)
-
     def read_raw(
-        self, checkpoint: Checkpoint, row: int, low: int, high: int, reuse: bool = False
-    ) -> Tensor:
-        """Return elements [low, high) as stored: uint8 [bytes].
+        self,
+        checkpoint: Checkpoint,
+        row: int,
+        low: int,
+        high: int,
+        out: Bytes | None = None,
+    ) -> Bytes:
+        """Return elements [low, high) as stored, uint8 [bytes]: in `out`, or in memory of its own.
 
-        With `reuse` the bytes lie in this thread's own buffer and are valid until its next read.
         `low` must fall on a whole byte where elements are narrower than one. Raises `UserError`
         with `truncated` when the file has become shorter, `unreadable` when the disk fails.
         """
@@ -79,12 +97,12 @@ class TensorReader:
         dtype = index.dtype_of(row)
         path = checkpoint.files[int(index.file[row])]
         size = dtype.nbytes(high - low)
-        buffer = self._scratch(size) if reuse else self.new_buffer(size, torch.uint8)
-        view = buffer.numpy().data
+        buffer = self._allocate(size) if out is None else out[:size]
+        view = buffer.data
         descriptor = self._descriptor(path)
         position = int(index.start[row]) + dtype.nbytes(low)
         filled = 0
-        while filled < len(view):
+        while filled < size:
             try:
                 count = os.preadv(descriptor, [view[filled:]], position + filled)
             except OSError as error:
@@ -100,53 +118,105 @@ class TensorReader:
             filled += count
         return buffer
 
-    def _scratch(self, size: int) -> Tensor:
+    def _scratch(self, size: int) -> Bytes:
         """Return this thread's buffer, uint8 [size]: fresh ones would cost page faults."""
-        found: Tensor | None = getattr(self._local, "scratch", None)
+        found: Bytes | None = getattr(self._local, "scratch", None)
         if found is None or len(found) < size:
-            found = self._local.scratch = self.new_buffer(size, torch.uint8)
+            found = self._local.scratch = np.empty(size, dtype=np.uint8)
         return found[:size]
 
-    def read_stored(
-        self, checkpoint: Checkpoint, row: int, low: int, high: int, reuse: bool = False
-    ) -> Tensor:
-        """Return elements [low, high) in their stored dtype, [high - low]; floats only.
-
-        `reuse` as in `read_raw`.
-        """
-        dtype = getattr(torch, TORCH_NAMES[checkpoint.index.dtype_of(row).code])
-        return self.read_raw(checkpoint, row, low, high, reuse).view(dtype)
-
-    def read(self, source: Source, low: int, high: int, out: Tensor | None = None) -> Tensor:
+    def read(self, source: Source, low: int, high: int, out: Floats | None = None) -> Floats:
         """Return elements [low, high) of a source in float32, [high - low]: in `out` or anew.
 
-        For an adapter that is its model's weight plus scale * B @ A, computed in float32.
+        What an adapter or a row map makes of the stored weights is computed in float32, the same
+        bits however the tensor is cut.
         """
-        values = self.new_buffer(high - low, torch.float32) if out is None else out
-        values.copy_(self.read_stored(source.checkpoint, source.row, low, high, reuse=True))
-        if source.low_rank is None:
-            return values
-        return values.add_(self._low_rank_change(source, low, high))
+        values = np.empty(high - low, dtype=np.float32) if out is None else out
+        if source.rows is not None:
+            self._read_mapped(source, low, high, values)
+        elif source.change is not None:
+            self._read_changed(source, low, high, values)
+        else:
+            self.read_plain(source.checkpoint, source.row, low, high, values)
+        return values
 
-    def _low_rank_change(self, source: Source, low: int, high: int) -> Tensor:
-        change, adapter = source.low_rank, source.adapter
+    def read_plain(
+        self, checkpoint: Checkpoint, row: int, low: int, high: int, out: Floats
+    ) -> None:
+        """Fill `out`, float32 [high - low], with elements of a stored tensor of floats."""
+        dtype = checkpoint.index.dtype_of(row)
+        if dtype.code == "F32":
+            self.read_raw(checkpoint, row, low, high, out.view(np.uint8))
+            return
+        raw = self.read_raw(checkpoint, row, low, high, self._scratch(dtype.nbytes(high - low)))
+        self._widen(raw, dtype.code, out)
+
+    def _read_changed(self, source: Source, low: int, high: int, out: Floats) -> None:
+        change, adapter = source.change, source.adapter
         assert change is not None
         assert adapter is not None
-        a, b = self._whole(adapter, change.a), self._whole(adapter, change.b)
-        left, right = (a.T, b.T) if change.transposed else (b, a)
-        width = right.shape[1]
-        first, last = low // width, -(-high // width)
-        rows = torch.mm(left[first:last], right).mul_(change.scale).flatten()
-        return rows[low - first * width : high - first * width]
+        stored = source.checkpoint.index.shapes[source.row]
+        width = stored[-1] if stored else 1
+        shape = (int(source.checkpoint.index.numel[source.row]) // max(width, 1), width)
 
-    def _whole(self, checkpoint: Checkpoint, row: int) -> Tensor:
+        def base(first: int, last: int) -> Floats:
+            rows = np.empty((last - first) * width, dtype=np.float32)
+            self.read_plain(source.checkpoint, source.row, first * width, last * width, rows)
+            return rows.reshape(last - first, width)
+
+        def factor(row: int) -> Floats:
+            return self._whole(adapter, row)
+
+        ready = self._prepare(source, lambda: prepare(change, shape, base, factor))
+        # blocks as the change is computed in, or their edges would be computed twice
+        step = max(1, _ROWS // (64 * max(width, 1))) * 64
+        last_row = -(-high // width)
+        for block in range(low // width // 64 * 64, last_row, step):
+            first, last = max(block, low // width), min(block + step, last_row)
+            rows = changed_rows(change, shape, first, last, base, factor, ready).reshape(-1)
+            begin, end = max(low, first * width), min(high, last * width)
+            out[begin - low : end - low] = rows[begin - first * width : end - first * width]
+
+    def _read_mapped(self, source: Source, low: int, high: int, out: Floats) -> None:
+        rows = source.rows
+        assert rows is not None
+        stored = source.checkpoint.index.shapes[source.row]
+        width = int(np.prod(stored[1:], dtype=np.int64)) if len(stored) > 1 else 1
+
+        def fetch(part: int, first: int, last: int) -> Floats:
+            values = self.read(rows.parts[part], first * width, last * width)
+            return values.reshape(last - first, width)
+
+        mean = None
+        if rows.padding:
+            mean = self._prepare(source, lambda: rows.mean_row(width, fetch))
+        first, last = low // width, -(-high // width)
+        flat = rows.read(first, last, width, fetch, mean).reshape(-1)
+        out[:] = flat[low - first * width : high - first * width]
+
+    def _prepare(self, source: Source, compute: Callable[[], Any]) -> Any:
+        """Compute once a source what needs all of its tensor; the last few stay at hand."""
+        key = id(source)
+        with self._lock:
+            known = self._prepared.get(key)
+        if known is not None and known[0] is source:
+            return known[1]
+        value = compute()
+        with self._lock:
+            while len(self._prepared) >= 16:
+                del self._prepared[next(iter(self._prepared))]
+            self._prepared[key] = (source, value)
+        return value
+
+    def _whole(self, checkpoint: Checkpoint, row: int) -> Floats:
         """Return a factor as float32; the last few stay at hand, slices of a tensor share them."""
-        cache: dict[tuple[Path, int], Tensor] = self._local.__dict__.setdefault("factors", {})
+        cache: OrderedDict[tuple[Path, int], Floats]
+        cache = self._local.__dict__.setdefault("factors", OrderedDict())
         key = (checkpoint.path, row)
         if key not in cache:
-            while len(cache) >= 4:
-                del cache[next(iter(cache))]
-            numel = int(checkpoint.index.numel[row])
-            flat = self.read_stored(checkpoint, row, 0, numel).to(torch.float32)
-            cache[key] = flat.view(checkpoint.index.shapes[row])
+            while len(cache) >= _KEPT_FACTORS:
+                cache.popitem(last=False)
+            flat = np.empty(int(checkpoint.index.numel[row]), dtype=np.float32)
+            self.read_plain(checkpoint, row, 0, flat.size, flat)
+            cache[key] = flat.reshape(checkpoint.index.shapes[row])
         return cache[key]

@@ -1,0 +1,1 @@
+"""LoRA adapters made from task vectors: low-rank factors of what fine-tuning changed."""

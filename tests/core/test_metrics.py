@@ -82,6 +82,7 @@ def test_known_readings() -> None:
             [[[4, -4], [-4, 4]], [[4, -2], [-2, 1]], [[4, 0], [0, 9]], [[4, 0], [0, 0]],
              [[0, 0], [0, 1]]], dtype=float
         ),
+        ref_dots=np.zeros((5, 2)),
         norm2=np.array([1.0, 1.0, 0.0, 1.0, 1.0]),
         numel=np.array([2, 2, 2, 2, 0]),
         conflicts=np.array([[2], [2], [1], [0], [0]]),
@@ -162,6 +163,7 @@ def test_the_quadratic_form_is_the_length_of_the_merged_change(
     places = [parse(name) for name in opened.names]
     layers = np.array([-1 if p.layer is None else p.layer for p in places], dtype=np.int32)
     coefficients = recipe.coefficients(layers, tuple(p.module for p in places))
+    assert coefficients is not None
     shift, rollback = merged_shift(sums, coefficients), merged_rollback(sums, coefficients)
     for row, name in enumerate(opened.names):
         change = (merged[name].double() - aligned[name].double()).numpy().ravel()
@@ -190,25 +192,30 @@ def test_metrics_of_groups_are_those_of_their_joined_tensors(
 
 def test_a_tensor_without_alignment_vector_leaves_its_group_the_others() -> None:
     gram = np.array([[[4.0, -2.0], [-2.0, 9.0]], [[np.nan, np.nan], [np.nan, 16.0]]])
+    dots = np.array([[1.0, 2.0], [np.nan, 3.0]])
     counts = np.zeros((2, 1), dtype=np.int64)
     sums = Inspection(
-        names=("a", "b"), finetuned=("t",), has_alignment=True, gram=gram,
+        names=("a", "b"), finetuned=("t",), has_alignment=True, gram=gram, ref_dots=dots,
         norm2=np.ones(2), numel=np.array([10, 10]), conflicts=counts, zeros=counts,
         non_finite=np.zeros((2, 3), dtype=np.int64),
     )  # fmt: skip
     whole = sums.total()
     np.testing.assert_array_equal(whole.gram[0], [[4.0, -2.0], [-2.0, 25.0]])
+    np.testing.assert_array_equal(whole.ref_dots[0], [1.0, 5.0])
     apart = sums.summed(np.array([0, 1], dtype=np.int32), ("a", "b"))
     np.testing.assert_array_equal(apart.gram, gram)
 
 
 def test_nan_in_the_weights_stays_nan_in_the_sum() -> None:
     gram = np.array([[[4.0, -2.0], [-2.0, 9.0]], [[np.nan, np.nan], [np.nan, 16.0]]])
+    dots = np.array([[1.0, 2.0], [np.nan, 3.0]])
     counts = np.zeros((2, 1), dtype=np.int64)
     sums = Inspection(
-        names=("a", "b"), finetuned=("t",), has_alignment=True, gram=gram,
+        names=("a", "b"), finetuned=("t",), has_alignment=True, gram=gram, ref_dots=dots,
         norm2=np.ones(2), numel=np.array([10, 10]), conflicts=counts, zeros=counts,
         non_finite=np.array([[0, 0, 0], [1, 0, 0]]),
     )  # fmt: skip
     assert np.isnan(sums.total().gram[0, 0, 0])
+    assert np.isnan(sums.total().ref_dots[0, 0])
+    assert sums.total().ref_dots[0, 1] == 5.0
     assert sums.total().gram[0, 1, 1] == 25.0

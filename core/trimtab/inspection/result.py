@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from trimtab.checkpoints.grid import Grid
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Inspection:
 
     - `gram` float64 [n, m + 1, m + 1]: inner products <v_i, v_j>; row and column 0 belong to a
       and are nan where a tensor has no alignment vector
+    - `ref_dots` float64 [n, m + 1]: inner products of the reference with each v, nan where
+      `gram` is
     - `norm2` float64 [n]: squared norm of the reference tensor
     - `numel` int64 [n]
     - `conflicts` int64 [n, m]: entries where tau_i and a have opposite signs
@@ -40,6 +43,7 @@ class Inspection:
     finetuned: tuple[str, ...]
     has_alignment: bool
     gram: Floats
+    ref_dots: Floats
     norm2: Floats
     numel: Counts
     conflicts: Counts
@@ -51,6 +55,19 @@ class Inspection:
         """Rows of integers, booleans and the like, bool [n]: nan throughout, with no entry bad."""
         nothing = np.isnan(self.gram).all(axis=(1, 2))
         return np.asarray(nothing & (self.non_finite.sum(axis=1) == 0))
+
+    def gram_of(self, row: int, models: Sequence[int]) -> Floats:
+        """Return the inner products of [reference, tau...] of one row, float64 [1 + k, 1 + k].
+
+        `models` are k numbers of fine-tuned models, in the order that is wanted. It is what a merge
+        method's `form` takes.
+        """
+        taus = [1 + model for model in models]
+        gram = np.empty((1 + len(taus), 1 + len(taus)))
+        gram[0, 0] = self.norm2[row]
+        gram[0, 1:] = gram[1:, 0] = self.ref_dots[row, taus]
+        gram[1:, 1:] = self.gram[row][np.ix_(taus, taus)]
+        return gram
 
     def summed(self, group_of: npt.NDArray[np.int32], labels: tuple[str, ...]) -> Inspection:
         """Add rows up: row i goes to group `group_of[i]`, int32 [n], which `labels` names.
@@ -74,11 +91,15 @@ class Inspection:
         gram = self.gram.copy()
         gram[left_out] = 0.0
         gram[without, 0, :] = gram[without, :, 0] = 0.0
+        ref_dots = self.ref_dots.copy()
+        ref_dots[left_out] = 0.0
+        ref_dots[without, 0] = 0.0
         return Inspection(
             names=labels,
             finetuned=self.finetuned,
             has_alignment=self.has_alignment,
             gram=add(gram),
+            ref_dots=add(ref_dots),
             norm2=add(self.norm2),
             numel=add(np.where(left_out, 0, self.numel)),
             conflicts=add(self.conflicts),
@@ -109,6 +130,7 @@ class Inspection:
                 file,
                 meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8),
                 gram=self.gram,
+                ref_dots=self.ref_dots,
                 norm2=self.norm2,
                 numel=self.numel,
                 conflicts=self.conflicts,
@@ -131,6 +153,7 @@ class Inspection:
                     finetuned=tuple(meta["finetuned"]),
                     has_alignment=meta["has_alignment"],
                     gram=data["gram"],
+                    ref_dots=data["ref_dots"],
                     norm2=data["norm2"],
                     numel=data["numel"],
                     conflicts=data["conflicts"],

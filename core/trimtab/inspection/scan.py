@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
+from threadpoolctl import threadpool_limits
 
 from trimtab.checkpoints import Lineup, Source
 from trimtab.checkpoints.reader import TensorReader
 from trimtab.control import Control
 from trimtab.inspection.result import RESULT_VERSION, Inspection
+from trimtab.inspection.sums import Measure, Rows, Sums, make_measure
+from trimtab.kernels.rounding import compiled_conversion, plain_conversion
+from trimtab.kernels.whole import default_backend
 from trimtab.paths import cache_dir
 
-#: elements per step: long enough for threads to seldom wait for each other
-CHUNK = 1 << 20
-#: elements summed in float32 before the sum goes on in float64
-BLOCK = 1 << 13
-#: elements per unit of work handed to a thread
+#: elements read of each model at a time, so few that they lie in the processor's cache when they
+#: are computed on; whole pieces of `kernels.whole.MEASURED`
+CHUNK = 1 << 18
+#: elements per unit of work handed to a thread; sums are over units as a merge cuts them
 UNIT = 1 << 22
 _KEPT_RESULTS = 100
-
-
-@dataclass
-class _Sums:
-    """Partial sums of one unit of work."""
-
-    gram: np.ndarray
-    norm2: float
-    conflicts: np.ndarray
-    zeros: np.ndarray
-    non_finite: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,9 @@ class _Unit:
 
 def cache_path(lineup: Lineup) -> Path:
     """Return where the inspection of this lineup's content is kept."""
-    key = hashlib.blake2b(f"{RESULT_VERSION} {lineup.fingerprint}".encode(), digest_size=16)
+    # the last bits of its sums are those of the backend
+    text = f"{RESULT_VERSION} {default_backend()} {UNIT} {lineup.fingerprint}"
+    key = hashlib.blake2b(text.encode(), digest_size=16)
     return cache_dir() / "inspections" / f"{key.hexdigest()}.npz"
 
 
@@ -90,50 +84,50 @@ def _row_bytes(lineup: Lineup, row: int) -> int:
     )
 
 
-def inspect(lineup: Lineup, control: Control, threads: int | None = None) -> Inspection:
+def inspect(
+    lineup: Lineup, control: Control, threads: int | None = None, backend: str | None = None
+) -> Inspection:
     """Read every tensor of the lineup once and return the sums described in `Inspection`.
 
-    Arithmetic is float32 within a block of 8,192 entries and float64 across blocks; the result
-    does not depend on the number of threads.
+    Differences are float32 and sums float64. The result does not depend on the number of threads;
+    its inner products are the bits of a merge on the same backend, "numba" or "torch".
     """
-    m = len(lineup.finetuned)
+    backend = backend or default_backend()
     index = lineup.reference.checkpoint.index
-    n = len(lineup.names)
-    gram = np.zeros((n, m + 1, m + 1))
-    norm2 = np.zeros(n)
-    conflicts = np.zeros((n, m), dtype=np.int64)
+    n, m = len(lineup.names), len(lineup.finetuned)
+    products = np.zeros((n, m + 2, m + 2))
     zeros = np.zeros((n, m), dtype=np.int64)
+    conflicts = np.zeros_like(zeros)
     non_finite = np.zeros((n, m + 2), dtype=np.int64)
     units = list(_units(lineup))
     control.stage("Inspecting", len({unit.row for unit in units}), bytes_to_read(lineup))
-    for row in range(n):
+    measure = make_measure(backend)
+    conversion = compiled_conversion() if backend == "numba" else plain_conversion()
+    with _one_thread_each(), TensorReader(widen=conversion.widen) as reader:
+        work = _Worker(lineup, reader, measure, control)
+        for unit, sums in _in_order(work, units, threads or os.cpu_count() or 1):
+            products[unit.row] += sums.gram
+            zeros[unit.row] += sums.zeros
+            conflicts[unit.row] += sums.conflicts
+            non_finite[unit.row] += sums.non_finite
+    products += np.triu(products, 1).swapaxes(1, 2)
+    for row, name in enumerate(lineup.names):
+        if not lineup.has_alignment or lineup.sources[name][0] is None:
+            products[row, 1, :] = products[row, :, 1] = np.nan
         if not index.dtype_of(row).mergeable:
-            gram[row] = np.nan
-        elif not lineup.has_alignment or lineup.sources[lineup.names[row]][0] is None:
-            gram[row, 0, :] = gram[row, :, 0] = np.nan
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with TensorReader() as reader:
-            work = _worker(lineup, reader, control)
-            for unit, sums in _in_order(work, units, threads or os.cpu_count() or 1):
-                gram[unit.row] += sums.gram
-                norm2[unit.row] += sums.norm2
-                conflicts[unit.row] += sums.conflicts
-                zeros[unit.row] += sums.zeros
-                non_finite[unit.row] += sums.non_finite
-    finally:
-        torch.set_num_threads(before)
+            products[row, :, 1:] = np.nan
     return Inspection(
         names=lineup.names,
         finetuned=tuple(member.name for member in lineup.finetuned),
         has_alignment=lineup.has_alignment,
-        gram=gram,
-        norm2=norm2,
+        gram=products[:, 1:, 1:].copy(),
+        ref_dots=products[:, 0, 1:].copy(),
+        norm2=products[:, 0, 0].copy(),
         numel=index.numel.copy(),
         conflicts=conflicts,
         zeros=zeros,
-        non_finite=non_finite,
+        # as members come: base, reference, fine-tuned models
+        non_finite=non_finite[:, [1, 0, *range(2, m + 2)]],
     )
 
 
@@ -149,8 +143,8 @@ def _units(lineup: Lineup) -> Iterator[_Unit]:
 
 
 def _in_order(
-    work: Callable[[_Unit], _Sums], units: Sequence[_Unit], threads: int
-) -> Iterator[tuple[_Unit, _Sums]]:
+    work: Callable[[_Unit], Sums], units: Sequence[_Unit], threads: int
+) -> Iterator[tuple[_Unit, Sums]]:
     """Run `work` on a few units at a time and give the results in the order of the units."""
     with ThreadPoolExecutor(threads, thread_name_prefix="inspect") as pool:
         coming = iter(units)
@@ -167,105 +161,70 @@ def _in_order(
                 future.cancel()
 
 
-def _worker(lineup: Lineup, reader: TensorReader, control: Control) -> Callable[[_Unit], _Sums]:
-    m = len(lineup.finetuned)
-    members = lineup.members
-    n_first = len(members) - m
-    reference_column = members.index(lineup.reference)
+class _Worker:
+    """Reads and measures units; called from several threads."""
 
-    def work(unit: _Unit) -> _Sums:
-        name = lineup.names[unit.row]
-        sources = lineup.sources[name]
-        reference = sources[reference_column]
+    def __init__(self, lineup: Lineup, reader: TensorReader, measure: Measure, control: Control):
+        self._lineup = lineup
+        self._reader = reader
+        self._measure = measure
+        self._control = control
+        self._reference = lineup.members.index(lineup.reference)
+        self._first = len(lineup.members) - len(lineup.finetuned)
+
+    def _sources(self, row: int) -> list[Source | None]:
+        """Return reference, base and fine-tuned models' sources, None where a vector is zero."""
+        sources = self._lineup.sources[self._lineup.names[row]]
+        reference = sources[self._reference]
         assert reference is not None
-        base = sources[0] if lineup.has_alignment else None
-        finetuned = sources[n_first:]
-        sums = _Sums(
-            np.zeros((m + 1, m + 1)),
-            0.0,
-            np.zeros(m, dtype=np.int64),
-            np.zeros(m, dtype=np.int64),
-            np.zeros(m + 2, dtype=np.int64),
-        )
-        edges = [*range(unit.low, unit.high, CHUNK), unit.high]
-        # rows: a, each tau, and the reference itself
-        vectors = torch.empty((m + 2, min(CHUNK, unit.high - unit.low)), dtype=torch.float32)
-        signs = torch.empty_like(vectors[:-1])
-        for low, high in pairwise(edges):
-            control.check()
-            _add_chunk(sums, reader, reference, base, finetuned, low, high, vectors)
-            _count_signs(sums, vectors[:-1, : high - low], signs[:, : high - low], base is not None)
-        numel = int(lineup.reference.checkpoint.index.numel[unit.row])
-        size = _row_bytes(lineup, unit.row) * (unit.high - unit.low) // numel
-        control.advance(int(unit.high == numel), size)
+        base = sources[0] if self._lineup.has_alignment else None
+        finetuned = [
+            None if source is None or source.same_bytes_as(reference) else source
+            for source in sources[self._first :]
+        ]
+        return [reference, base, *finetuned]
+
+    def __call__(self, unit: _Unit) -> Sums:
+        sources = self._sources(unit.row)
+        present = np.array([source is not None for source in sources])
+        stored = self._measure.takes_stored and all(map(_is_plain_bf16, filter(None, sources)))
+        sums = Sums.of(len(sources) - 2)
+        size = min(CHUNK, unit.high - unit.low)
+        rows: Rows = np.empty((len(sources), size), dtype=np.uint16 if stored else np.float32)
+        for given in filter(None, sources):
+            self._reader.will_read(given.checkpoint, given.row, unit.low, unit.high)
+        for low, high in pairwise([*range(unit.low, unit.high, CHUNK), unit.high]):
+            self._control.check()
+            for out, source in zip(rows, sources, strict=True):
+                if source is None:
+                    continue
+                if stored:
+                    raw = out[: high - low].view(np.uint8)
+                    self._reader.read_raw(source.checkpoint, source.row, low, high, raw)
+                else:
+                    self._reader.read(source, low, high, out[: high - low])
+            self._measure(sums, rows, high - low, present)
+        numel = int(self._lineup.reference.checkpoint.index.numel[unit.row])
+        n_bytes = _row_bytes(self._lineup, unit.row) * (unit.high - unit.low) // numel
+        self._control.advance(int(unit.high == numel), n_bytes)
         return sums
 
-    return work
+
+def _is_plain_bf16(source: Source) -> bool:
+    plain = source.change is None and source.rows is None
+    return plain and source.checkpoint.index.dtype_of(source.row).code == "BF16"
 
 
-def _add_chunk(
-    sums: _Sums,
-    reader: TensorReader,
-    reference: Source,
-    base: Source | None,
-    finetuned: Sequence[Source | None],
-    low: int,
-    high: int,
-    vectors: Tensor,
-) -> None:
-    size = high - low
-    v, own = vectors[:-1, :size], vectors[-1, :size]
-    reader.read(reference, low, high, out=own)
-    if base is None:
-        v[0].zero_()
-    else:
-        torch.sub(own, reader.read(base, low, high, out=v[0]), out=v[0])
-    for tau, source in zip(v[1:], finetuned, strict=True):
-        if source is None or source.same_bytes_as(reference):
-            tau.zero_()
-        else:
-            reader.read(source, low, high, out=tau).sub_(own)
-    products = _inner_products(vectors[:, :size])
-    if not np.isfinite(products).all():
-        for column, source in enumerate((base, reference, *finetuned)):
-            if source is not None and (column < 2 or not source.same_bytes_as(reference)):
-                finite = torch.isfinite(reader.read(source, low, high))
-                sums.non_finite[column] += size - int(finite.sum())
-        wide = vectors[:, :size].to(torch.float64)  # large finite values may overflow float32
-        products = torch.mm(wide, wide.T).numpy()
-    gram = products[:-1, :-1]
-    if base is None:
-        sums.gram[1:, 1:] += gram[1:, 1:]
-    else:
-        sums.gram += gram
-    sums.norm2 += float(products[-1, -1])
-
-
-def _inner_products(rows: Tensor) -> np.ndarray:
-    """Return all inner products of float32 rows, [k, n] -> float64 [k, k]."""
-    whole = rows.shape[1] // BLOCK * BLOCK
-    rest = rows[:, whole:]
-    products = torch.mm(rest, rest.T).to(torch.float64)
-    if whole:
-        blocks = rows[:, :whole].unflatten(1, (-1, BLOCK)).transpose(0, 1)
-        products += torch.bmm(blocks, blocks.transpose(1, 2)).sum(dim=0, dtype=torch.float64)
-    return products.numpy()
-
-
-def _count_signs(sums: _Sums, v: Tensor, signs: Tensor, with_alignment: bool) -> None:
-    """Count zeros and sign conflicts through products of sign matrices.
-
-    With s in {-1, 0, 1}, <s_i, s_i> counts the entries that are not zero, and
-    <s_a^2, s_i^2> - <s_a, s_i> is twice the number of opposite signs. A chunk is short enough
-    for these float32 sums to be exact.
-    """
-    torch.sign(v, out=signs)
-    if sums.non_finite.any():
-        sums.zeros -= v[1:].isnan().sum(dim=1).numpy()  # NaN is no zero and has no sign
-        signs.nan_to_num_(nan=0.0)
-    agreement = torch.mm(signs, signs.T)
-    sums.zeros += v.shape[1] - agreement.diagonal()[1:].to(torch.int64).numpy()
-    if with_alignment:
-        nonzero = signs.square_()
-        both = torch.mv(nonzero[1:], nonzero[0])
-        sums.conflicts += ((both - agreement[1:, 0]) / 2).to(torch.int64).numpy()
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep the libraries below from starting threads of their own beside ours."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    if torch:
+        torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)

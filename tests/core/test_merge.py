@@ -30,6 +30,7 @@ from builders import (
     write_model,
     write_tokenizer,
 )
+from trimtab.kernels.workbench import CpuBench
 from trimtab.merging import engine, planner
 from trimtab.merging.recipe import Output, Recipe
 
@@ -49,15 +50,12 @@ def by_hand(
     for name, stored in aligned.items():
         reference = stored.to(torch.float32)
         parts = [(m[name].to(torch.float32), r[name]) for m, r in zip(models, ratios, strict=True)]
-        if method == "task_arithmetic":
-            result = reference
-            for model, ratio in parts:
-                result = result + (model - reference) * (scale * ratio)
-        else:
-            total = scale + sum(ratio for _, ratio in parts)
-            result = reference * (scale / total)
-            for model, ratio in parts:
-                result = result + model * (ratio / total)
+        total = 1.0 if method == "task_arithmetic" else scale + sum(r for _, r in parts)
+        factor = scale if method == "task_arithmetic" else 1.0
+        change = torch.zeros_like(reference)
+        for model, ratio in parts:
+            change = change + (model - reference) * (factor * ratio / total)
+        result = reference + change
         out[name] = result.to(dtype)
     return out
 
@@ -67,6 +65,12 @@ def models(tmp_path: Path) -> Path:
     return make_models(tmp_path, torch.bfloat16)
 
 
+def cut(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let merges work on pieces of so many elements."""
+    monkeypatch.setattr(engine, "STRIDE", size)
+    monkeypatch.setattr(CpuBench, "piece", size)
+
+
 @pytest.mark.parametrize("out", DTYPES.values(), ids=[f"to {d}" for d in DTYPES])
 @pytest.mark.parametrize("stored", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("method", ["task_arithmetic", "linear"])
@@ -74,7 +78,7 @@ def test_result_is_the_float32_reference_rounded_once(
     tmp_path: Path, method: str, stored: torch.dtype, out: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(engine, "CHUNK", 100)
+    cut(monkeypatch, 100)
     models = make_models(tmp_path, stored)
     key = {"task_arithmetic": "scale", "linear": "reference_ratio"}[method]
     made = recipe(
@@ -176,7 +180,7 @@ def test_threads_and_chunks_change_no_byte(
     for number, (threads, chunk, item) in enumerate(
         [(2, 1 << 17, 1 << 22), (5, 7, 30), (3, 33, 64), (1, 1, 100)]
     ):
-        monkeypatch.setattr(engine, "CHUNK", chunk)
+        cut(monkeypatch, chunk)
         monkeypatch.setattr(planner, "ITEM", item)
         output = tmp_path / f"out{number}"
         merge(made, output, threads=threads)
@@ -227,7 +231,7 @@ def test_an_adapter_merges_like_the_model_it_makes(
     for name, tensor in weights(tmp_path / "whole").items():
         assert bits(tensor) == bits(full[name].to(torch.bfloat16)), name
     for chunk in (5, 16, 50):
-        monkeypatch.setattr(engine, "CHUNK", chunk)
+        cut(monkeypatch, chunk)
         merge(recipe(models / "aligned", adapter), tmp_path / f"chunk{chunk}")
         assert (tmp_path / f"chunk{chunk}" / "model.safetensors").read_bytes() == first
 

@@ -124,10 +124,10 @@ def test_an_output_that_appears_meanwhile_is_not_replaced(
     output = tmp_path / "out"
     original = writer.CheckpointWriter.verify
 
-    def verify(self: Any, check: Any) -> None:
+    def verify(self: Any, check: Any, threads: int) -> None:
         output.mkdir()
         (output / "precious.txt").write_text("x")
-        original(self, check)
+        original(self, check, threads)
 
     monkeypatch.setattr(writer.CheckpointWriter, "verify", verify)
     with pytest.raises(UserError) as caught:

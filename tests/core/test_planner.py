@@ -119,7 +119,8 @@ def test_planning_reads_no_weights(models: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_cannot_be_merged_is_refused(models: Path) -> None:
-    wide = llama_tensors(1) | {"lm_head.weight": torch.zeros(44, 16, dtype=torch.bfloat16)}
+    name = "model.layers.0.mlp.up_proj.weight"
+    wide = llama_tensors(1) | {name: torch.zeros(28, 16, dtype=torch.bfloat16)}
     write_model(models / "wide", wide)
     error = refused(recipe(models / "aligned", models / "wide"))
     assert error.code == "cannot_merge"

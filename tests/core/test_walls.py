@@ -90,7 +90,7 @@ def copied_roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("gui/trimtab_gui/undo.py", "import torch", "The window reaches torch by no path"),
         (
             "gui/trimtab_gui/undo.py",
-            "def lazily():\n    import trimtab.checkpoints.reader",
+            "def lazily():\n    import trimtab.kernels.plain",
             "The window reaches torch by no path",
         ),
         (

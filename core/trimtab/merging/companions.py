@@ -23,14 +23,15 @@ REPORT_NAME = "trimtab-report.json"
 _OWN = {"README.md", RECIPE_NAME, REPORT_NAME, ".gitattributes"}
 
 
-def companion_files(reference: Checkpoint) -> Sequence[Path]:
+def companion_files(plan: Plan, reference: Checkpoint) -> Sequence[Path]:
     """Return the reference's config, tokenizer, template and licence files: all but weights."""
+    left_out = _OWN | plan.dropped
     if reference.kind == "file":
         return ()
     return [
         path
         for path in sorted(reference.path.iterdir())
-        if path.is_file() and not is_weights(path) and path.name not in _OWN
+        if path.is_file() and not is_weights(path) and path.name not in left_out
     ]
 
 
@@ -43,7 +44,8 @@ def written_files(plan: Plan, report: dict[str, Any]) -> dict[str, bytes]:
         ).encode(),
         "README.md": _model_card(plan).encode(),
     }
-    index = index_json(plan.shards, plan.lineup.names)
+    files |= plan.files
+    index = index_json(plan.shards, [tensor.name for tensor in plan.tensors])
     if index is not None:
         files[INDEX_NAME] = index.encode()
     config = _config(plan)
@@ -53,16 +55,17 @@ def written_files(plan: Plan, report: dict[str, Any]) -> dict[str, bytes]:
 
 
 def _config(plan: Plan) -> bytes | None:
-    """Return config.json with the new dtype, None when the reference's own stays as it is."""
+    """Return config.json with what is new in it, None when the reference's own stays as it is."""
     reference = plan.lineup.reference.checkpoint
+    if reference.kind == "file" or not reference.config:
+        return None
+    config = {**reference.config, **plan.config}
     wanted = plan.recipe.output.dtype
-    if wanted == "reference" or reference.kind == "file" or not reference.config:
+    if wanted != "reference":
+        keys = [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]
+        config.update(dict.fromkeys(keys, wanted))
+    if config == reference.config:
         return None
-    config = dict(reference.config)
-    keys = [key for key in ("dtype", "torch_dtype") if key in config] or ["torch_dtype"]
-    if all(config.get(key) == wanted for key in keys):
-        return None
-    config.update(dict.fromkeys(keys, wanted))
     return json.dumps(config, indent=2, ensure_ascii=False).encode()
 
 
@@ -100,7 +103,7 @@ def _model_card(plan: Plan) -> str:
             parts.append(", ".join(f"{m} ×{f:g}" for m, f in model.modules.items()))
         rows.append(f"| {member.name} | {'; '.join(parts)} |")
     counts = ", ".join(f"{n} {action}" for action, n in sorted(plan.counts.items()))
-    parameters = ", ".join(f"{k} = {v:g}" for k, v in plan.parameters.items())
+    parameters = ", ".join(f"{k} = {v}" for k, v in plan.parameters.items())
     return "\n".join(
         [
             "---",

@@ -1,32 +1,42 @@
-"""Carries a plan out: slices flow from disk through the method to disk, memory stays bounded."""
+"""Carries a plan out: pieces flow from disk through the method to disk, memory stays bounded."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from trimtab.checkpoints import Source
-from trimtab.checkpoints.dtypes import TORCH_NAMES
+from trimtab.checkpoints.dtypes import BY_CODE
 from trimtab.checkpoints.reader import TensorReader
 from trimtab.control import Control, JobCancelled
 from trimtab.errors import UserError
+from trimtab.kernels.piece import Array, Measured, Pass, Piece
+from trimtab.kernels.rounding import Conversion, compiled_conversion, plain_conversion
+from trimtab.kernels.whole import MEASURED, added, default_backend
+from trimtab.kernels.workbench import CpuBench, CudaBench, make_bench
 from trimtab.merging.companions import companion_files, written_files
+from trimtab.merging.memory import Memory, one_thread_each
 from trimtab.merging.place import check_output, recover_replaced
 from trimtab.merging.planner import Plan, PlannedTensor, WorkItem, describe, sources_read
-from trimtab.merging.writer import CheckpointWriter
+from trimtab.merging.schedule import Schedule, Task
+from trimtab.merging.writer import CheckpointWriter, ItemWriter
 
-#: elements per step: the float32 slices of a few models stay in the processor's cache
-CHUNK = 1 << 18
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+#: elements that are copied or combined at once where nothing else bounds them
+STRIDE = 1 << 20
 # after these errors going on would end the same way: what was begun is removed
 _HOPELESS = frozenset({"weights_not_finite", "result_not_finite", "verification_failed"})
+#: f(tensor, kind of pass) -> the fact if it is known without reading, such as inner products
+Known = Callable[[PlannedTensor, str], Any]
 
 
 def run_merge(
@@ -36,47 +46,58 @@ def run_merge(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    device: str = "cpu",
+    device: str | Sequence[str] = "cpu",
     threads: int | None = None,
+    memory: int | None = None,
+    backend: str | None = None,
+    known: Known | None = None,
 ) -> dict[str, Any]:
     """Write the merged model to the folder `output` and return the report.
 
     Arithmetic is float32, rounded once to the output's dtype, to nearest even. The folder
     appears under its name when all of it is written and verified; until then it is
-    `<output>.partial`, which `resume` goes on with after an interruption. Raises `UserError`
-    (see `check_output`, `CheckpointWriter`), with `weights_not_finite` for NaN or Inf in an input
-    and `result_not_finite` when only the result overflows; `JobCancelled` when cancelled, after
-    removing what was begun; `JobAbandoned` when whoever asked has gone, keeping it.
+    `<output>.partial`, which `resume` goes on with after an interruption. Several devices share
+    the work. `memory` bounds what this process takes, in bytes; `backend` names the primitives
+    ("numba" or "torch") on the CPU. Raises `UserError` (see `check_output`, `CheckpointWriter`),
+    with `weights_not_finite` for NaN or Inf in an input, `result_not_finite` when only the result
+    overflows, `memory_too_small`; `JobCancelled` when cancelled, after removing what was begun;
+    `JobAbandoned` when whoever asked has gone, keeping it.
     """
     output = output.expanduser().absolute()
     begun = time.monotonic()
+    devices = [device] if isinstance(device, str) else list(device)
+    backend = backend or default_backend()
+    room = Memory(plan, memory, devices[0])
     inputs = [m.checkpoint.path for m in plan.lineup.members]
     recover_replaced(output)
     check_output(output, 0 if resume else plan.bytes_out, inputs, overwrite, resume)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with (
-            CheckpointWriter(output, plan.shards, plan.digest(), resume) as writer,
-            TensorReader(pin_memory=device.startswith("cuda")) as reader,
-        ):
-            try:
-                _stream(plan, writer, reader, control, torch.device(device), threads)
-                control.stage("Verifying", len(plan.items), plan.bytes_data)
-                writer.verify(lambda size: _tick(control, size))
-                report = _report(plan, output, device, time.monotonic() - begun)
-                reference = plan.lineup.reference.checkpoint
-                writer.commit(written_files(plan, report), companion_files(reference), overwrite)
-            except JobCancelled:
+    phases = {}
+    with (
+        one_thread_each(),
+        CheckpointWriter(output, plan.shards, plan.digest(), resume) as writer,
+    ):
+        try:
+            started = time.monotonic()
+            count = room.threads(threads or min(8, os.cpu_count() or 1) * len(devices))
+            _Stream(plan, writer, control, devices, backend, room, known).run(count)
+            phases["merge"] = time.monotonic() - started
+            control.stage("Verifying", len(plan.items), plan.bytes_data)
+            started = time.monotonic()
+            writer.verify(lambda size: _tick(control, size), count)
+            phases["verify"] = time.monotonic() - started
+            report = _report(plan, output, ", ".join(devices), backend, time.monotonic() - begun)
+            reference = plan.lineup.reference.checkpoint
+            started = time.monotonic()
+            writer.commit(written_files(plan, report), companion_files(plan, reference), overwrite)
+            phases["flush"] = time.monotonic() - started
+        except JobCancelled:
+            writer.discard()
+            raise
+        except UserError as error:
+            if error.code in _HOPELESS:
                 writer.discard()
-                raise
-            except UserError as error:
-                if error.code in _HOPELESS:
-                    writer.discard()
-                raise
-    finally:
-        torch.set_num_threads(before)
-    return report
+            raise
+    return {**report, "phases": {name: round(took, 3) for name, took in phases.items()}}
 
 
 def _tick(control: Control, size: int) -> None:
@@ -84,7 +105,7 @@ def _tick(control: Control, size: int) -> None:
     control.advance(1, size)
 
 
-def _report(plan: Plan, output: Path, device: str, seconds: float) -> dict[str, Any]:
+def _report(plan: Plan, output: Path, device: str, backend: str, seconds: float) -> dict[str, Any]:
     return {
         "output": str(output),
         "files": len(plan.shards),
@@ -92,152 +113,261 @@ def _report(plan: Plan, output: Path, device: str, seconds: float) -> dict[str, 
         "bytes_written": plan.bytes_out,
         "seconds": round(seconds, 3),
         "device": device,
+        "kernels": backend if device == "cpu" else "torch",
         **{key: value for key, value in describe(plan).items() if key != "shards"},
     }
 
 
-def _stream(
-    plan: Plan,
-    writer: CheckpointWriter,
-    reader: TensorReader,
-    control: Control,
-    device: torch.device,
-    threads: int | None,
-) -> None:
-    """Let a few threads take work items in on-disk order; each reads, computes and writes.
+class _Stream:
+    """The threads' common ground."""
 
-    While one thread computes the others read and write, and no queue can grow: what is in
-    memory is one chunk of each model per thread.
-    """
-    control.stage("Merging", len(plan.items), plan.bytes_data)
-    coming = iter(plan.items)
-    lock = threading.Lock()
-    failed = threading.Event()
+    def __init__(
+        self,
+        plan: Plan,
+        writer: CheckpointWriter,
+        control: Control,
+        devices: Sequence[str],
+        backend: str,
+        room: Memory,
+        known: Known | None,
+    ):
+        self.plan = plan
+        self.writer = writer
+        self.control = control
+        self.room = room
+        self._devices = devices
+        self._backend = backend
+        self._known = known
+        self.compiled = backend == "numba" and devices[0] == "cpu"
+        self.conversion: Conversion = compiled_conversion() if self.compiled else plain_conversion()
+        self._schedule = Schedule(plan, self._passes, writer.is_done, room.keeps_store)
 
-    def take() -> WorkItem | None:
-        with lock:
-            return next(coming, None)
+    def _passes(self, tensor: PlannedTensor) -> tuple[Sequence[Pass], Sequence[Any]]:
+        passes = self.plan.method.passes(tensor.outline, **tensor.parameters)
+        facts: list[Any] = []
+        for each in passes:
+            fact = self._known(tensor, each.kind) if self._known and each.kind else None
+            if fact is None:
+                break
+            facts.append(fact)
+        return passes, facts
 
-    def work() -> None:
-        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        space = _Workspace(reader)
+    def run(self, count: int) -> None:
+        """Let `count` threads take tasks; each reads, computes and writes.
+
+        While one computes the others read and write, and no queue can grow: what is in memory is
+        one piece of each model per thread.
+        """
+        self.control.stage("Merging", len(self.plan.items), self.plan.bytes_data)
+        with TensorReader(widen=self.conversion.widen) as reader:
+            self.reader = reader
+            with ThreadPoolExecutor(count, thread_name_prefix="merge") as pool:
+                futures = [
+                    pool.submit(self._work, self._devices[i % len(self._devices)])
+                    for i in range(count)
+                ]
+            for future in futures:
+                future.result()
+
+    def _work(self, device: str) -> None:
         try:
-            with torch.inference_mode(), torch.cuda.stream(stream):
-                while not failed.is_set() and (item := take()) is not None:
-                    size = item.tensor.nbytes * (item.high - item.low) // item.tensor.numel
-                    if not writer.is_done(item.number):
-                        _run_item(plan, item, writer, reader, control, device, space)
-                    control.advance(1, size)
+            bench = make_bench(device, self._backend, self.plan.method.backend)
+            hand = _Hand(self, bench)
+            while (task := self._schedule.take()) is not None:
+                self._schedule.finished(task, hand.carry_out(task))
         except BaseException:
-            failed.set()
+            self._schedule.stop()
             raise
 
-    count = threads or min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(count, thread_name_prefix="merge") as pool:
-        futures = [pool.submit(work) for _ in range(count)]
-    for future in futures:
-        future.result()
 
+class _Hand:
+    """One thread at work: its buffers are kept from piece to piece, fresh ones cost page faults."""
 
-def _run_item(
-    plan: Plan,
-    item: WorkItem,
-    writer: CheckpointWriter,
-    reader: TensorReader,
-    control: Control,
-    device: torch.device,
-    space: _Workspace,
-) -> None:
-    tensor = item.tensor
-    dtype_bytes = tensor.nbytes // tensor.numel
-    piece = writer.item(item.number, tensor.shard)
-    for source in sources_read(tensor):
-        reader.will_read(source.checkpoint, source.row, item.low, item.high)
-    for low, high in pairwise([*range(item.low, item.high, CHUNK), item.high]):
-        control.check()
-        if tensor.action == "merged":
-            data = _merge(plan, tensor, reader, low, high, device, space)
-        else:
-            data = _carry_over(tensor, reader, low, high)
-        offset = tensor.offset + (
-            low * dtype_bytes if tensor.action != "copied" else _stored_bytes(tensor.origin, low)
-        )
-        piece.write(data.contiguous().view(torch.uint8).numpy().data, offset)
-    piece.finish()
+    def __init__(self, stream: _Stream, bench: CpuBench | CudaBench):
+        self._stream = stream
+        self._bench = bench
+        self._reader = stream.reader
+        self._floats: list[Floats] = []
+        self._raw: list[Bytes] = []
+        self._out = bench.allocate(0)
 
+    def carry_out(self, task: Task) -> Measured | None:
+        """Measure or merge one item; returns what was measured."""
+        item = task.item
+        control, writer = self._stream.control, self._stream.writer
+        if not task.merges:
+            return self._measure(task)
+        size = item.tensor.nbytes * (item.high - item.low) // item.tensor.numel
+        if not writer.is_done(item.number):
+            piece = writer.item(item.number, item.tensor.shard)
+            for source in sources_read(item.tensor):
+                self._reader.will_read(source.checkpoint, source.row, item.low, item.high)
+            if item.tensor.action != "merged":
+                self._carry_over(item, piece)
+            elif not self._combine_stored(task, piece):
+                self._merge(task, piece)
+            piece.finish()
+        control.advance(1, size)
+        return None
 
-def _stored_bytes(source: Source, elements: int) -> int:
-    return source.checkpoint.index.dtype_of(source.row).nbytes(elements)
+    # Merging.
 
+    def _edges(self, item: WorkItem, step: int) -> list[tuple[int, int]]:
+        plan = self._stream.plan
+        scope = plan.method.scope(**item.tensor.parameters)
+        if scope == "tensor":
+            return [(item.low, item.high)]
+        if scope == "row" and item.tensor.shape:
+            width = max(item.tensor.shape[-1], 1)
+            step = max(step // width, 1) * width
+        return list(pairwise([*range(item.low, item.high, step), item.high]))
 
-def _merge(
-    plan: Plan,
-    tensor: PlannedTensor,
-    reader: TensorReader,
-    low: int,
-    high: int,
-    device: torch.device,
-    space: _Workspace,
-) -> Tensor:
-    buffers = space.inputs(1 + len(tensor.models), high - low)
-    reference = reader.read(tensor.origin, low, high, out=buffers[0])
-    models = []
-    for source, buffer in zip(tensor.models, buffers[1:], strict=True):
-        if source.same_bytes_as(tensor.origin):
-            models.append(buffer.copy_(reference))
-        else:
-            models.append(reader.read(source, low, high, out=buffer))
-    if device.type != "cpu":
-        reference = reference.to(device, non_blocking=True)
-        models = [model.to(device, non_blocking=True) for model in models]
-    merged = plan.method.combine(reference, models, tensor.ratios, **plan.parameters)
-    # this copy waits for the device, so the buffers are free again when it is done
-    result = space.output(high - low, getattr(torch, TORCH_NAMES[tensor.dtype])).copy_(merged)
-    if not _all_finite(result):
-        raise _not_finite(plan, tensor, reader, low, high)
-    return result
+    def _measure(self, task: Task) -> Measured | None:
+        measure = task.work.passes[task.phase].measure
+        carry: dict[Any, Any] = {}
+        total: Measured | None = None
+        # pieces of one size whatever the settings: sums do not depend on them
+        for low, high in self._edges(task.item, MEASURED):
+            self._stream.control.check()
+            with self._bench.working():
+                total = added(total, measure(self._piece(task, low, high, carry)))
+        return total
 
+    def _merge(self, task: Task, writer: ItemWriter) -> None:
+        tensor = task.item.tensor
+        method = self._stream.plan.method
+        carry: dict[Any, Any] = {}
+        # what was kept of a pass is kept by its pieces
+        step = MEASURED if task.work.stores[task.item.unit] is not None else self._bench.piece
+        for low, high in self._edges(task.item, step):
+            self._stream.control.check()
+            with self._bench.working():
+                piece = self._piece(task, low, high, carry)
+                merged = method.combine(piece, **tensor.parameters)
+            out = self._output(BY_CODE[tensor.dtype].nbytes(high - low))
+            if not self._bench.fetch(merged, tensor.dtype, out):
+                raise _not_finite(tensor, self._reader, low, high)
+            writer.write(out.data, tensor.offset + BY_CODE[tensor.dtype].nbytes(low))
 
-class _Workspace:
-    """The buffers of one thread, kept from chunk to chunk: fresh ones would cost page faults."""
+    def _piece(self, task: Task, low: int, high: int, carry: dict[Any, Any]) -> Piece:
+        tensor = task.item.tensor
+        whole = self._stream.plan.method.scope(**tensor.parameters) == "tensor"
+        shape = tensor.shape if whole else None
+        arrays = self._arrays(tensor, low, high, shape)
+        return Piece(
+            arrays[0], arrays[1:], tensor.ratios, tensor.keys, self._bench.ops, tensor.shape,
+            tensor.numel, low, task.item.unit, task.work.facts, carry,
+            task.work.stores[task.item.unit],
+        )  # fmt: skip
 
-    def __init__(self, reader: TensorReader):
-        self._reader = reader
-        self._inputs: list[Tensor] = []
-        self._output = reader.new_buffer(0, torch.uint8)
+    def _arrays(
+        self, tensor: PlannedTensor, low: int, high: int, shape: tuple[int, ...] | None
+    ) -> list[Array]:
+        sources = (tensor.origin, *tensor.models)
+        size = high - low
+        while len(self._floats) < len(sources) or self._floats[-1].size < size:
+            if self._floats and self._floats[-1].size < size:
+                self._floats.clear()
+            self._floats.append(self._bench.allocate(4 * size).view(np.float32))
+        placed: list[Array | None] = [None] * len(sources)
+        floats: list[tuple[int, Floats]] = []
+        for i, (source, buffer) in enumerate(zip(sources, self._floats, strict=False)):
+            plain = source.change is None and source.rows is None
+            code = source.checkpoint.index.dtype_of(source.row).code
+            if self._bench.wants_stored and plain:
+                raw = self._reader.read_raw(
+                    source.checkpoint, source.row, low, high, buffer.view(np.uint8)
+                ) if BY_CODE[code].bits <= 32 else self._reader.read_raw(
+                    source.checkpoint, source.row, low, high
+                )  # fmt: skip
+                placed[i] = self._bench.place_stored(raw, code, shape)
+            elif i and source.same_bytes_as(tensor.origin) and floats:
+                np.copyto(buffer[:size], floats[0][1])
+                floats.append((i, buffer[:size]))
+            else:
+                floats.append((i, self._reader.read(source, low, high, out=buffer[:size])))
+        for (i, _), array in zip(
+            floats, self._bench.place([values for _, values in floats], shape), strict=True
+        ):
+            placed[i] = array
+        return placed
 
-    def inputs(self, count: int, size: int) -> list[Tensor]:
-        """Return `count` float32 tensors of `size` elements."""
-        while len(self._inputs) < count:
-            self._inputs.append(self._reader.new_buffer(CHUNK, torch.float32))
-        return [buffer[:size] for buffer in self._inputs[:count]]
+    def _output(self, size: int) -> Bytes:
+        if self._out.size < size:
+            self._out = self._bench.allocate(size)
+        return self._out[:size]
 
-    def output(self, size: int, dtype: torch.dtype) -> Tensor:
-        """Return a tensor for the result."""
-        n_bytes = size * dtype.itemsize
-        if len(self._output) < n_bytes:
-            self._output = self._reader.new_buffer(CHUNK * dtype.itemsize, torch.uint8)
-        return self._output[:n_bytes].view(dtype)
+    # What needs no method, or only factors.
 
+    def _combine_stored(self, task: Task, writer: ItemWriter) -> bool:
+        """Merge bfloat16 by factors straight from stored bytes; False where that cannot be done."""
+        tensor, method = task.item.tensor, self._stream.plan.method
+        sources = (tensor.origin, *tensor.models)
+        if not (self._stream.compiled and method.form is not None and tensor.dtype == "BF16"):
+            return False
+        if not all(
+            s.change is None
+            and s.rows is None
+            and s.checkpoint.index.dtype_of(s.row).code == "BF16"
+            for s in sources
+        ):
+            return False
+        gram = task.work.facts[0] if task.work.facts else None
+        form = method.form(gram, tensor.ratios, **tensor.parameters)
+        if form is None:
+            return False
+        from trimtab.kernels.compiled import combine_bf16
 
-def _carry_over(tensor: PlannedTensor, reader: TensorReader, low: int, high: int) -> Tensor:
-    origin = tensor.origin
-    if not origin.checkpoint.index.dtype_of(origin.row).mergeable:
-        return reader.read_raw(origin.checkpoint, origin.row, low, high, reuse=True)
-    stored = reader.read_stored(origin.checkpoint, origin.row, low, high, reuse=True)
-    if not _all_finite(stored):
-        raise _input_not_finite(tensor, origin)
-    converted = stored.to(getattr(torch, TORCH_NAMES[tensor.dtype]))
-    if tensor.action == "converted" and not _all_finite(converted):
-        raise _overflow(tensor)
-    return converted
+        first, factors = np.float32(form[0]), np.asarray(form[1], dtype=np.float32)
+        while len(self._raw) < len(sources):
+            self._raw.append(np.empty(2 * STRIDE, dtype=np.uint8))
+        for low, high in pairwise([*range(task.item.low, task.item.high, STRIDE), task.item.high]):
+            self._stream.control.check()
+            raws = [
+                self._reader.read_raw(s.checkpoint, s.row, low, high, buffer).view(np.uint16)
+                for s, buffer in zip(sources, self._raw, strict=False)
+            ]
+            out = self._output(2 * (high - low))
+            if not combine_bf16(raws[0], tuple(raws[1:]), first, factors, out.view(np.uint16)):
+                raise _not_finite(tensor, self._reader, low, high)
+            writer.write(out.data, tensor.offset + 2 * low)
+        return True
 
+    def _carry_over(self, item: WorkItem, writer: ItemWriter) -> None:
+        tensor, origin = item.tensor, item.tensor.origin
+        if origin.change is not None or origin.rows is not None:
+            self._compute(item, writer)
+            return
+        stored = origin.checkpoint.index.dtype_of(origin.row)
+        if not self._raw:
+            self._raw.append(np.empty(2 * STRIDE, dtype=np.uint8))
+        step = 2 * STRIDE * 8 // max(stored.bits, 8)
+        for low, high in pairwise([*range(item.low, item.high, step), item.high]):
+            self._stream.control.check()
+            raw = self._reader.read_raw(origin.checkpoint, origin.row, low, high, self._raw[0])
+            if stored.mergeable and not self._stream.conversion.is_finite(raw, stored.code):
+                raise _input_not_finite(tensor, origin)
+            if tensor.action == "copied":
+                writer.write(raw.data, tensor.offset + stored.nbytes(low))
+                continue
+            values = np.empty(high - low, dtype=np.float32)
+            self._stream.conversion.widen(raw, stored.code, values)
+            out = self._output(BY_CODE[tensor.dtype].nbytes(high - low))
+            if not self._stream.conversion.store(values, tensor.dtype, out):
+                raise _overflow(tensor)
+            writer.write(out.data, tensor.offset + BY_CODE[tensor.dtype].nbytes(low))
 
-def _all_finite(values: Tensor) -> bool:
-    # one pass: a sum is finite unless an entry is not, or the sum itself overflows
-    return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(
-        torch.isfinite(values).all()
-    )
+    def _compute(self, item: WorkItem, writer: ItemWriter) -> None:
+        """Write what an adapter or a new vocabulary makes of one model's tensor."""
+        tensor = item.tensor
+        width = BY_CODE[tensor.dtype].bits // 8
+        for low, high in pairwise([*range(item.low, item.high, STRIDE), item.high]):
+            self._stream.control.check()
+            values = self._reader.read(tensor.origin, low, high)
+            out = self._output(width * (high - low))
+            if not self._stream.conversion.store(values, tensor.dtype, out):
+                raise _not_finite(tensor, self._reader, low, high)
+            writer.write(out.data, tensor.offset + width * low)
 
 
 def _input_not_finite(tensor: PlannedTensor, source: Source) -> UserError:
@@ -251,12 +381,10 @@ def _input_not_finite(tensor: PlannedTensor, source: Source) -> UserError:
     )
 
 
-def _not_finite(
-    plan: Plan, tensor: PlannedTensor, reader: TensorReader, low: int, high: int
-) -> UserError:
+def _not_finite(tensor: PlannedTensor, reader: TensorReader, low: int, high: int) -> UserError:
     """Say whose fault a result that is not finite is."""
     for source in sources_read(tensor):
-        if not bool(torch.isfinite(reader.read(source, low, high)).all()):
+        if not bool(np.isfinite(reader.read(source, low, high)).all()):
             return _input_not_finite(tensor, source)
     return _overflow(tensor)
 

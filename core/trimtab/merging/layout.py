@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,23 +24,34 @@ class Shard:
     nbytes: int
 
 
-def lay_out(
-    reference: Checkpoint, dtypes: Sequence[str], shard_size: int | str
-) -> tuple[tuple[Shard, ...], dict[int, tuple[int, int]]]:
-    """Return the shards and, for each tensor row, its shard and byte position in that file.
+#: a tensor to be laid out: its name, shape and safetensors dtype
+Entry = tuple[str, tuple[int, ...], str]
+_DEFAULT_SHARD = 5 * 10**9
 
-    `dtypes` gives the output's safetensors dtype of each row. With `shard_size` "reference" each
-    tensor stays in the file, and in the place, that it has in the reference.
+
+def lay_out(
+    reference: Checkpoint, entries: Sequence[Entry], shard_size: int | str
+) -> tuple[tuple[Shard, ...], list[tuple[int, int]]]:
+    """Return the shards and, for each entry, its shard and byte position in that file.
+
+    With `shard_size` "reference" each tensor stays in the file, and in the order, that it has in
+    the reference; where the output has other tensors than the reference, in shards of 5 GB.
     """
     index = reference.index
-    order = [int(row) for row in np.lexsort((index.start, index.file))]
-    if shard_size == "reference":
+    native = [name for name, _, _ in entries] == list(index.names) and all(
+        shape == index.shapes[row] for row, (_, shape, _) in enumerate(entries)
+    )
+    order = list(range(len(entries)))
+    if native:
+        order = [int(row) for row in np.lexsort((index.start, index.file))]
+    if native and shard_size == "reference":
         names = [path.name for path in reference.files]
         groups: list[list[int]] = [[] for _ in names]
         for row in order:
             groups[int(index.file[row])].append(row)
     else:
-        groups = _by_size(reference, order, dtypes, int(shard_size))
+        limit = _DEFAULT_SHARD if shard_size == "reference" else int(shard_size)
+        groups = _by_size(entries, order, limit)
         total = len(groups)
         names = ["model.safetensors"] if total == 1 else [
             f"model-{i:05d}-of-{total:05d}.safetensors" for i in range(1, total + 1)
@@ -47,17 +59,17 @@ def lay_out(
     shards = []
     positions: dict[int, tuple[int, int]] = {}
     for number, (name, rows) in enumerate(zip(names, groups, strict=True)):
-        if shard_size == "reference" and all(index.dtype_of(r).code == dtypes[r] for r in rows):
+        same = native and all(index.dtype_of(r).code == entries[r][2] for r in rows)
+        if same and shard_size == "reference":
             # nothing moves: the very header of the reference, however its writer spelt it
             raw, size = reference.headers[number].raw, reference.headers[number].file_bytes
             header = len(raw).to_bytes(8, "little") + raw
             offsets = {row: int(index.start[row]) for row in rows}
         else:
-            metadata = _metadata(reference, name)
-            header, offsets, size = _header(reference, rows, dtypes, metadata)
+            header, offsets, size = _header(entries, rows, _metadata(reference, name))
         shards.append(Shard(name, header, tuple(rows), size))
         positions.update({row: (number, offset) for row, offset in offsets.items()})
-    return tuple(shards), positions
+    return tuple(shards), [positions[row] for row in range(len(entries))]
 
 
 def _metadata(reference: Checkpoint, name: str) -> dict[str, str]:
@@ -67,13 +79,15 @@ def _metadata(reference: Checkpoint, name: str) -> dict[str, str]:
     return {"format": "pt"}
 
 
-def _by_size(
-    reference: Checkpoint, order: Sequence[int], dtypes: Sequence[str], limit: int
-) -> list[list[int]]:
+def _nbytes(entry: Entry) -> int:
+    return BY_CODE[entry[2]].nbytes(math.prod(entry[1]))
+
+
+def _by_size(entries: Sequence[Entry], order: Sequence[int], limit: int) -> list[list[int]]:
     groups: list[list[int]] = [[]]
     filled = 0
     for row in order:
-        size = BY_CODE[dtypes[row]].nbytes(int(reference.index.numel[row]))
+        size = _nbytes(entries[row])
         if groups[-1] and filled + size > limit:
             groups.append([])
             filled = 0
@@ -83,17 +97,17 @@ def _by_size(
 
 
 def _header(
-    reference: Checkpoint, rows: Sequence[int], dtypes: Sequence[str], metadata: dict[str, str]
+    entries: Sequence[Entry], rows: Sequence[int], metadata: dict[str, str]
 ) -> tuple[bytes, dict[int, int], int]:
-    index = reference.index
     content: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     position = 0
     relative: dict[int, int] = {}
     for row in rows:
-        size = BY_CODE[dtypes[row]].nbytes(int(index.numel[row]))
-        content[index.names[row]] = {
-            "dtype": dtypes[row],
-            "shape": list(index.shapes[row]),
+        name, shape, dtype = entries[row]
+        size = _nbytes(entries[row])
+        content[name] = {
+            "dtype": dtype,
+            "shape": list(shape),
             "data_offsets": [position, position + size],
         }
         relative[row] = position

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from trimtab import __version__
-from trimtab.checkpoints import Lineup, Member, Source
+from trimtab.checkpoints import Lineup, Source
 from trimtab.checkpoints.dtypes import BY_CODE, OUTPUT_DTYPES
-from trimtab.checkpoints.naming import parse
 from trimtab.errors import UserError
+from trimtab.kernels.piece import Outline, random_key
+from trimtab.merging.alignment import align
+from trimtab.merging.chat_templates import chat_template_files
 from trimtab.merging.layout import Shard, lay_out
 from trimtab.merging.recipe import Recipe
+from trimtab.merging.slots import Input, Slot, build_slots, slices_of
+from trimtab.merging.values import Values
+from trimtab.merging.vocabulary import VocabularyPlan
 from trimtab.methods import MergeMethod, get_method
+from trimtab.methods.registry import package_of
 
 #: elements per work item: what is journalled and resumed as one piece
 ITEM = 1 << 22
@@ -29,12 +36,13 @@ Action = Literal["merged", "copied", "converted"]
 class PlannedTensor:
     """One output tensor: what is done, from which models, and where its bytes go.
 
-    `ratios` holds a number for each entry of `models`; `offset` is in bytes from the start of the
-    file of shard number `shard`.
+    `origin` is where it is copied from or, when it is merged, the reference. `ratios` and `keys`
+    (of random masks) hold a number for each entry of `models`, `parameters` are the method's: one
+    value, or a tuple with one for each model. `offset` is in bytes from the start of the file of
+    shard number `shard`.
     """
 
     name: str
-    row: int
     shape: tuple[int, ...]
     numel: int
     dtype: str
@@ -44,36 +52,57 @@ class PlannedTensor:
     models: tuple[Source, ...]
     ratios: tuple[float, ...]
     model_names: tuple[str, ...]
-    shard: int
-    offset: int
+    keys: tuple[int, ...]
+    parameters: Mapping[str, Any]
+    shard: int = 0
+    offset: int = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of this tensor in the output."""
         return BY_CODE[self.dtype].nbytes(self.numel)
 
+    @property
+    def outline(self) -> Outline:
+        """What a method is told of it before it is read."""
+        return Outline(self.shape, self.numel, self.ratios)
+
 
 @dataclass(frozen=True)
 class WorkItem:
-    """Elements [low, high) of a planned tensor."""
+    """Elements [low, high) of a planned tensor; `unit` is its place among the tensor's items."""
 
     number: int
     tensor: PlannedTensor
     low: int
     high: int
+    unit: int
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A merge, worked out but not begun."""
+    """A merge, worked out but not begun.
+
+    `config` is what changes in the reference's config.json, `files` are made for the output beside
+    it, such as a tokenizer's, and `dropped` are files of the reference's that it must not have.
+    `vocabulary` is a digest of where the rows of a new vocabulary come from.
+    """
 
     recipe: Recipe
     lineup: Lineup = field(repr=False)
     method: MergeMethod = field(repr=False)
-    parameters: Mapping[str, float]
     tensors: tuple[PlannedTensor, ...] = field(repr=False)
     shards: tuple[Shard, ...] = field(repr=False)
     items: tuple[WorkItem, ...] = field(repr=False)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    dropped: frozenset[str] = frozenset()
+    vocabulary: str = ""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The recipe's own parameters: what a report says of the method."""
+        return {k: _shown(v) for k, v in self.recipe.parameters.items()}
 
     @property
     def bytes_out(self) -> int:
@@ -87,12 +116,8 @@ class Plan:
 
     @property
     def bytes_in(self) -> int:
-        """Bytes to be read, adapters' factors not counted."""
-        return sum(
-            s.checkpoint.index.dtype_of(s.row).nbytes(t.numel)
-            for t in self.tensors
-            for s in sources_read(t)
-        )
+        """Bytes of the inputs that count, each once; adapters' factors not counted."""
+        return sum(stored_bytes(s) for t in self.tensors for s in sources_read(t))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -103,16 +128,34 @@ class Plan:
         """Hex digest of all that the output's bytes depend on."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(self.lineup.fingerprint.encode())
-        digest.update(f"{__version__} {ITEM}\n".encode())
-        digest.update(f"{self.method.name} {sorted(self.parameters.items())}".encode())
+        digest.update(
+            f"{__version__} {ITEM} {self.method.name} {package_of(self.method)}\n".encode()
+        )
         for shard in self.shards:
             digest.update(shard.name.encode() + shard.header)
         for tensor in self.tensors:
             digest.update(
                 f"{tensor.action} {tensor.origin.checkpoint.fingerprint} {tensor.origin.row} "
-                f"{tensor.model_names} {tensor.ratios}\n".encode()
+                f"{tensor.model_names} {[s.row for s in tensor.models]} {tensor.ratios} "
+                f"{tensor.keys if self.method.random else ()} "
+                f"{sorted(tensor.parameters.items())}\n".encode()
             )
+        digest.update(self.vocabulary.encode())
+        for name, content in sorted(self.files.items()):
+            digest.update(name.encode() + content)
         return digest.hexdigest()
+
+
+def _shown(setting: Any) -> Any:
+    if isinstance(setting, list):
+        return [v if not hasattr(v, "model_dump") else v.model_dump() for v in setting]
+    return setting
+
+
+def stored_bytes(source: Source) -> int:
+    """Return the bytes of the stored tensor behind a source."""
+    index = source.checkpoint.index
+    return int(index.stop[source.row] - index.start[source.row])
 
 
 def sources_read(tensor: PlannedTensor) -> tuple[Source, ...]:
@@ -124,17 +167,57 @@ def plan_merge(recipe: Recipe, lineup: Lineup) -> Plan:
     """Plan the merge of `lineup` by `recipe`.
 
     Raises `UserError` with `cannot_merge` when the lineup has errors, `nothing_to_merge` without
-    a fine-tuned model, `unknown_layer` and `unknown_module` for ratios that name what is not
-    there, and what the method says of its parameters.
+    a fine-tuned model, `model_count` when the method takes more or fewer models, `unknown_layer`
+    and `unknown_module` for ratios that name what is not there, `shapes_differ` for layers that do
+    not fit, and what the method says of its parameters.
     """
-    if lineup.errors:
-        first = lineup.errors[0]
+    stacked = bool(slices_of(recipe))
+    lineup, vocabulary = align(recipe, lineup)
+    _check_lineup(lineup, stacked)
+    method = get_method(recipe.method)
+    if not stacked:
+        method.check_models(len(lineup.finetuned))
+    slots = build_slots(recipe, lineup)
+    values = Values(recipe, method, slots)
+    wanted = OUTPUT_DTYPES.get(recipe.output.dtype)
+    drafts = [
+        _draft(row, slot, values, method, wanted, recipe.seed) for row, slot in enumerate(slots)
+    ]
+    shards, positions = lay_out(
+        lineup.reference.checkpoint,
+        [(t.name, t.shape, t.dtype) for t in drafts],
+        recipe.output.shard_size,
+    )
+    tensors = tuple(
+        replace(t, shard=shard, offset=offset)
+        for t, (shard, offset) in zip(drafts, positions, strict=True)
+    )
+    config = _stacked_config(recipe, lineup) if stacked else {}
+    files = dict(vocabulary.files) if vocabulary else {}
+    reference = lineup.reference.checkpoint
+    if vocabulary:
+        config |= _vocabulary_config(vocabulary, {**reference.config, **config})
+    if recipe.chat_template is not None:
+        folders = [member.checkpoint.folder for member in lineup.members]
+        files |= chat_template_files(recipe.chat_template, folders, reference.folder, files)
+    return Plan(
+        recipe, lineup, method, tensors, shards, _items(tensors, method), config, files,
+        vocabulary.dropped if vocabulary else frozenset(),
+        vocabulary.fingerprint if vocabulary else "",
+    )  # fmt: skip
+
+
+def _check_lineup(lineup: Lineup, stacked: bool) -> None:
+    # layers may be taken from models of another depth, and are compared one by one
+    errors = [f for f in lineup.errors if not (stacked and f.code in _BY_TENSOR)]
+    if errors:
+        first = errors[0]
         raise UserError(
             "cannot_merge",
             f"{first.model} cannot be merged.",
             first.what,
             first.effect,
-            details="\n".join(f"{f.model}: {f.what} {f.effect}" for f in lineup.errors),
+            details="\n".join(f"{f.model}: {f.what} {f.effect}" for f in errors),
         )
     if not lineup.finetuned:
         raise UserError(
@@ -143,133 +226,221 @@ def plan_merge(recipe: Recipe, lineup: Lineup) -> Plan:
             "A merge adds task vectors to the reference.",
             "Add at least one fine-tuned model.",
         )
-    method = get_method(recipe.method)
-    parameters = method.check(recipe.parameters)
-    places = [parse(name) for name in lineup.names]
-    layers = np.array([-1 if p.layer is None else p.layer for p in places], dtype=np.int32)
-    modules = tuple(p.module for p in places)
-    _check_names(recipe, set(layers.tolist()), set(modules))
-    ratios = recipe.ratios(layers, modules)
-    coefficients = method.coefficients(ratios, **parameters)
-    index = lineup.reference.checkpoint.index
-    wanted = OUTPUT_DTYPES.get(recipe.output.dtype)
-    dtypes = [
-        wanted if wanted and index.dtype_of(row).mergeable else index.dtype_of(row).code
-        for row in range(len(index))
-    ]
-    shards, positions = lay_out(lineup.reference.checkpoint, dtypes, recipe.output.shard_size)
-    tensors = []
-    for row, name in enumerate(lineup.names):
-        action, why, origin, chosen = _decide(lineup, row, dtypes[row], coefficients[row])
-        shard, offset = positions[row]
-        tensors.append(
-            PlannedTensor(
-                name=name,
-                row=row,
-                shape=index.shapes[row],
-                numel=int(index.numel[row]),
-                dtype=dtypes[row],
-                action=action,
-                why=why,
-                origin=origin,
-                models=tuple(source for _, source, _ in chosen),
-                ratios=tuple(float(ratios[row, i]) for i, _, _ in chosen),
-                model_names=tuple(member.name for _, _, member in chosen),
-                shard=shard,
-                offset=offset,
-            )
-        )
-    return Plan(recipe, lineup, method, parameters, tuple(tensors), shards, _items(tensors, lineup))
 
 
-def _check_names(recipe: Recipe, layers: set[int], modules: set[str]) -> None:
-    for model in recipe.finetuned:
-        for layer in model.layers:
-            if layer not in layers or layer < 0:
-                known = layers - {-1}
-                raise UserError(
-                    "unknown_layer",
-                    f"There is no layer {layer}.",
-                    f"The reference has layers {min(known)} to {max(known)}."
-                    if known
-                    else "The reference has no layers.",
-                    f"Correct the layers of {model.name or model.path} in the recipe.",
-                )
-        for module in model.modules:
-            if module not in modules:
-                raise UserError(
-                    "unknown_module",
-                    f"There is no module {module}.",
-                    f"The reference has: {', '.join(sorted(modules))}.",
-                    f"Correct the modules of {model.name or model.path} in the recipe.",
-                )
+# findings that a merge of stacked layers checks for itself, tensor by tensor
+_BY_TENSOR = ("configs_differ", "shapes_differ")
 
 
-def _decide(
-    lineup: Lineup, row: int, dtype: str, coefficients: np.ndarray
-) -> tuple[Action, str, Source, list[tuple[int, Source, Member]]]:
-    """Return action, reason, origin, and the models that take part with their positions."""
-    index = lineup.reference.checkpoint.index
-    name = lineup.names[row]
-    reference = lineup.source(name, lineup.reference)
-    assert reference is not None
-    ref_name = lineup.reference.name
-    stored = index.dtype_of(row).code
+def _draft(
+    row: int, slot: Slot, values: Values, method: MergeMethod, wanted: str | None, seed: int
+) -> PlannedTensor:
+    """Decide what happens to one tensor; its place in the output is still open."""
+    reference = slot.reference
+    index = reference.checkpoint.index
+    stored = index.dtype_of(reference.row)
+    dtype = wanted if wanted and stored.mergeable else stored.code
+    shape = _shape(reference)
+    ref_name = reference.checkpoint.name
+    numel = math.prod(shape)
+    if slot.slice is not None:
+        method.check_models(len(slot.inputs))
 
-    def unchanged(why: str) -> tuple[Action, str, Source, list[tuple[int, Source, Member]]]:
-        action: Action = "copied" if stored == dtype else "converted"
-        return action, f"from {ref_name}: {why}", reference, []
+    def made(
+        action: Action,
+        why: str,
+        origin: Source,
+        chosen: Sequence[tuple[Input, Source, float]] = (),
+        parameters: Mapping[str, Any] | None = None,
+    ) -> PlannedTensor:
+        return PlannedTensor(
+            slot.name, shape, numel, dtype, action, why, origin,
+            tuple(source for _, source, _ in chosen),
+            tuple(weight for _, _, weight in chosen),
+            tuple(given.member.name for given, _, _ in chosen),
+            tuple(random_key(seed, slot.name, given.member.name) for given, _, _ in chosen),
+            dict(parameters or {}),
+        )  # fmt: skip
 
-    if not index.dtype_of(row).mergeable:
-        return unchanged(f"{index.dtype_of(row).label} is not averaged")
-    active: list[tuple[int, Source, Member]] = []
-    absent: list[str] = []
-    for i, member in enumerate(lineup.finetuned):
-        source = lineup.source(name, member)
-        if source is None:
-            absent.append(member.name)
-        elif not source.same_bytes_as(reference):
-            active.append((i, source, member))
-    if not active:
-        return unchanged(f"missing in {', '.join(absent)}" if absent else "the models share it")
-    moving = [entry for entry in active if coefficients[entry[0]] != 0]
+    def carried(why: str, origin: Source, name: str) -> PlannedTensor:
+        plain = origin.change is None and origin.rows is None
+        code = origin.checkpoint.index.dtype_of(origin.row).code
+        same = plain and code == dtype
+        return made("copied" if same else "converted", f"from {name}: {why}", origin)
+
+    if not stored.mergeable:
+        return carried(f"{stored.label} is not averaged", reference, ref_name)
+    present = [(given, given.source) for given in slot.inputs if given.source is not None]
+    _check_shapes(slot, present)
+    absent = [given.member.name for given in slot.inputs if given.source is None]
+    weights = [values.weight(row, slot, given) for given in slot.inputs]
+    parameters = _parameters(method, values, slot)
+    factors = _coefficients(method, weights, parameters)
+    moved = [(g, s) for g, s in present if not s.same_bytes_as(reference)]
+    if method.part != "layout" and not moved:
+        if absent:
+            return carried(f"missing in {', '.join(absent)}", reference, ref_name)
+        if factors is not None or method.part == "origin":
+            return carried("the models share it", reference, ref_name)
+    of = dict(zip((id(g) for g in slot.inputs), weights, strict=True))
+    if factors is not None:
+        return _by_coefficients(slot, present, moved, weights, factors, parameters, made, carried)
+    if method.weighted and method.part == "origin":
+        present = [(g, s) for g, s in present if of[id(g)] != 0]
+        if not present:
+            return carried("ratio 0", reference, ref_name)
+    if len(present) < method.takes[0] or not present:
+        missing = f"missing in {', '.join(absent)}" if absent else "too few models take part"
+        return carried(missing, reference, ref_name)
+    if method.name == "passthrough" and parameters["scale"][0] == 1:
+        given, source = present[0]
+        return carried("as it is", source, given.member.name)
+    kept = [i for i, g in enumerate(slot.inputs) if any(g is p for p, _ in present)]
+    own = {
+        name: tuple(value[i] for i in kept) if isinstance(value, tuple) else value
+        for name, value in parameters.items()
+    }
+    names = ", ".join(g.member.name for g, _ in present)
+    why = names if method.part == "layout" else f"{ref_name} with {names}"
+    return made("merged", why, reference, [(g, s, of[id(g)]) for g, s in present], own)
+
+
+def _by_coefficients(
+    slot: Slot,
+    present: Sequence[tuple[Input, Source]],
+    moved: Sequence[tuple[Input, Source]],
+    weights: Sequence[float],
+    factors: Sequence[float],
+    parameters: Mapping[str, Any],
+    made: Any,
+    carried: Any,
+) -> PlannedTensor:
+    """Decide for a method whose result is the reference plus so much of each change."""
+    reference, ref_name = slot.reference, slot.reference.checkpoint.name
+    at = {id(given): i for i, given in enumerate(slot.inputs)}
+    moving = [(g, s) for g, s in moved if factors[at[id(g)]] != 0]
     if not moving:
-        return unchanged("ratio 0")
-    if len(moving) == 1 and coefficients[moving[0][0]] == 1 and moving[0][1].low_rank is None:
-        i, source, member = moving[0]
-        same = source.checkpoint.index.dtype_of(source.row).code == dtype
-        return "copied" if same else "converted", f"from {member.name}: ratio 1", source, []
+        tensor: PlannedTensor = carried("ratio 0", reference, ref_name)
+        return tensor
+    if len(moving) == 1 and factors[at[id(moving[0][0])]] == 1:
+        given, source = moving[0]
+        if source.change is None and source.rows is None:
+            tensor = carried("ratio 1", source, given.member.name)
+            return tensor
     # models at ratio 0 stay out of the sum, where even 0 * Inf would count; an absent model's
     # share of a mean falls to the reference
-    takes_part = _with_absent(lineup, name, reference, active, coefficients)
-    names = ", ".join(member.name for _, _, member in takes_part)
-    return "merged", f"{ref_name} with {names}", reference, takes_part
-
-
-def _with_absent(
-    lineup: Lineup,
-    name: str,
-    reference: Source,
-    active: Sequence[tuple[int, Source, Member]],
-    coefficients: np.ndarray,
-) -> list[tuple[int, Source, Member]]:
-    known = {i: (i, source, member) for i, source, member in active}
-    return [
-        known.get(i, (i, reference, member))
-        for i, member in enumerate(lineup.finetuned)
-        if coefficients[i] != 0
+    sources = {id(g): s for g, s in present}
+    chosen = [
+        (g, sources.get(id(g), reference), weights[i])
+        for i, g in enumerate(slot.inputs)
+        if factors[i] != 0
     ]
+    names = ", ".join(given.member.name for given, _, _ in chosen)
+    tensor = made("merged", f"{ref_name} with {names}", reference, chosen, parameters)
+    return tensor
 
 
-def _items(tensors: Sequence[PlannedTensor], lineup: Lineup) -> tuple[WorkItem, ...]:
+def _parameters(method: MergeMethod, values: Values, slot: Slot) -> dict[str, Any]:
+    found: dict[str, Any] = dict(values.shared(slot))
+    own = [values.own(slot, given) for given in slot.inputs]
+    for parameter in method.parameters:
+        if parameter.per_model:
+            found[parameter.name] = tuple(each[parameter.name] for each in own)
+    return found
+
+
+def _coefficients(
+    method: MergeMethod, weights: Sequence[float], parameters: Mapping[str, Any]
+) -> list[float] | None:
+    if method.coefficients is None:
+        return None
+    found = method.coefficients(np.array([weights], dtype=np.float64), **parameters)
+    return None if found is None else [float(c) for c in found[0]]
+
+
+def _check_shapes(slot: Slot, present: Sequence[tuple[Input, Source]]) -> None:
+    wanted = _shape(slot.reference)
+    for given, source in present:
+        if _shape(source) != wanted:
+            raise UserError(
+                "shapes_differ",
+                f"{given.member.name} does not fit in {slot.name}.",
+                f"It has {list(_shape(source))} there and {list(wanted)} is wanted.",
+                "Merge layers of models of one width.",
+            )
+
+
+def _shape(source: Source) -> tuple[int, ...]:
+    shape = source.checkpoint.index.shapes[source.row]
+    return shape if source.rows is None else (source.rows.n_rows, *shape[1:])
+
+
+def _items(tensors: Sequence[PlannedTensor], method: MergeMethod) -> tuple[WorkItem, ...]:
     """Cut the tensors into work items in the order in which the reference lies on disk."""
-    index = lineup.reference.checkpoint.index
+
+    def place(tensor: PlannedTensor) -> tuple[str, int, int]:
+        source = tensor.origin
+        index = source.checkpoint.index
+        return (
+            str(source.checkpoint.path),
+            int(index.file[source.row]),
+            int(index.start[source.row]),
+        )
+
     items: list[WorkItem] = []
-    for row in np.lexsort((index.start, index.file)):
-        tensor = tensors[int(row)]
-        for low in range(0, tensor.numel, ITEM):
-            items.append(WorkItem(len(items), tensor, low, min(low + ITEM, tensor.numel)))
+    for tensor in sorted(tensors, key=place):
+        step = _step(tensor, method)
+        for unit, low in enumerate(range(0, tensor.numel, step)):
+            high = min(low + step, tensor.numel)
+            items.append(WorkItem(len(items), tensor, low, high, unit))
     return tuple(items)
+
+
+def _step(tensor: PlannedTensor, method: MergeMethod) -> int:
+    scope = method.scope(**tensor.parameters) if tensor.models else "element"
+    if scope == "tensor":
+        return max(tensor.numel, 1)
+    if scope == "row":
+        width = max(tensor.shape[-1], 1) if tensor.shape else 1
+        return max(ITEM // width, 1) * width
+    return ITEM
+
+
+def _vocabulary_config(vocabulary: VocabularyPlan, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what changes in the config with the vocabulary: its size, special tokens' numbers."""
+    nested = config.get("text_config")
+    if "vocab_size" not in config and isinstance(nested, dict) and "vocab_size" in nested:
+        return {"text_config": {**nested, **_vocabulary_config(vocabulary, nested)}}
+    found: dict[str, Any] = {"vocab_size": vocabulary.n_rows}
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        old = config.get(key)
+        if isinstance(old, int):
+            found[key] = vocabulary.new_id(old)
+        elif isinstance(old, list):
+            found[key] = [new for o in old if (new := vocabulary.new_id(o)) is not None]
+    return found
+
+
+def _stacked_config(recipe: Recipe, lineup: Lineup) -> dict[str, Any]:
+    """Return what changes in the config when layers are stacked: their number, and their kinds."""
+    slices = slices_of(recipe)
+    total = sum(s.sources[0].layers[1] - s.sources[0].layers[0] for s in slices)
+    config = lineup.reference.checkpoint.config
+    found: dict[str, Any] = {}
+    for key in ("num_hidden_layers", "n_layer", "num_layers", "n_layers"):
+        if key in config:
+            found[key] = total
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list):
+        members = {m.name: m for m in reversed(lineup.members)}
+        found["layer_types"] = [
+            (members[s.sources[0].model].checkpoint.config.get("layer_types") or kinds)[layer]
+            for s in slices
+            for layer in range(*s.sources[0].layers)
+        ]
+    if isinstance(config.get("text_config"), dict) and not found:
+        found["text_config"] = {**config["text_config"], "num_hidden_layers": total}
+    return found
 
 
 def describe(plan: Plan) -> dict[str, object]:
@@ -293,8 +464,21 @@ def describe(plan: Plan) -> dict[str, object]:
                 "dtype": BY_CODE[t.dtype].label,
                 "action": t.action,
                 "why": t.why,
+                "sources": [source_label(source) for source in sources_read(t)],
                 "ratios": dict(zip(t.model_names, t.ratios, strict=True)),
+                "parameters": {
+                    k: list(v) if isinstance(v, tuple) else v for k, v in t.parameters.items()
+                },
             }
             for t in plan.tensors
         ],
     }
+
+
+def source_label(source: Source) -> str:
+    """Return where a tensor comes from, in words: model, tensor, and what is put on top."""
+    index = source.checkpoint.index
+    text = f"{source.checkpoint.name}: {index.names[source.row]}"
+    if source.change is not None and source.adapter is not None:
+        text += f" + {source.adapter.name}"
+    return text if source.rows is None else f"{text}, by token"

@@ -13,7 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trimtab.checkpoints import Lineup, Member, build_lineup, open_checkpoint
+from trimtab.checkpoints.hub import is_hub_id, resolve
 from trimtab.errors import UserError
+from trimtab.merging.settings import Setting, Tokenizer
 from trimtab.methods import get_method
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -26,24 +28,63 @@ class _Part(BaseModel):
 
 
 class ModelRef(_Part):
-    """A model by its path; `name` is what cards and messages call it (default: the path's)."""
+    """A model by its path or hub id; `name` is what cards and messages call it.
+
+    `lora` is an adapter on top of it. Revisions count for hub ids, which are looked up in the
+    local cache alone.
+    """
 
     path: str
     name: str = ""
+    revision: str = ""
+    lora: str = ""
+    lora_revision: str = ""
 
 
 class FineTuned(ModelRef):
     """A fine-tuned model and its ratio in each tensor.
 
-    A tensor in layer l of module m gets `layers.get(l, ratio) * modules.get(m, 1)`; outside the
-    blocks `ratio` takes the layer's place. `adapter_base` says which model a LoRA adapter was
+    A tensor in layer l of module m gets `layers.get(l, ratio) * modules.get(m, 1)`, times what
+    `weight` says; outside the blocks `ratio` takes the layer's place. `parameters` are the method's
+    parameters for this model. `adapter_base` says which model of the lineup a LoRA adapter was
     trained on when its own config does not tell.
     """
 
     ratio: Finite = 1.0
     layers: dict[int, Finite] = Field(default_factory=dict)
     modules: dict[str, Finite] = Field(default_factory=dict)
+    weight: Setting | None = None
+    parameters: dict[str, Setting] = Field(default_factory=dict)
     adapter_base: Literal["aligned", "base"] | None = None
+
+
+class SliceSource(_Part):
+    """Layers [first, last) of a model of the lineup, by its name; parameters for these alone.
+
+    Among the parameters, `weight` takes the place of the model's own.
+    """
+
+    model: str
+    layers: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+    parameters: dict[str, Setting] = Field(default_factory=dict)
+
+
+class Slice(_Part):
+    """Consecutive layers of the output, merged from as many layers of each source.
+
+    `base` names the model that is the reference here; by default the lineup's own.
+    """
+
+    sources: tuple[SliceSource, ...] = Field(min_length=1)
+    base: str | None = None
+    parameters: dict[str, Setting] = Field(default_factory=dict)
+
+
+class Tower(_Part):
+    """One part of a model of several, such as the text model: its slices and parameters."""
+
+    slices: tuple[Slice, ...] = ()
+    parameters: dict[str, Setting] = Field(default_factory=dict)
 
 
 class Output(_Part):
@@ -72,14 +113,24 @@ class Output(_Part):
 
 
 class Recipe(_Part):
-    """A merge: who takes part, by which method, with which ratios, written how."""
+    """A merge: who takes part, by which method, with which ratios, written how.
+
+    `parameters` are the method's, for the whole merge; those of slices, towers, models and sources
+    come before them. With `slices` the output's layers are stacked from those named. `seed`
+    decides random masks.
+    """
 
     trimtab: Literal[1] = 1
     method: str = "task_arithmetic"
-    parameters: dict[str, Finite] = Field(default_factory=dict)
+    parameters: dict[str, Setting] = Field(default_factory=dict)
     base: ModelRef | None = None
     aligned: ModelRef | None = None
     finetuned: tuple[FineTuned, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    towers: dict[str, Tower] = Field(default_factory=dict)
+    tokenizer: Tokenizer | None = None
+    chat_template: str | None = None
+    seed: int = 0
     output: Output = Field(default_factory=Output)
 
     def to_yaml(self) -> str:
@@ -112,7 +163,10 @@ class Recipe(_Part):
 
     def _with_paths(self, change: Any) -> Recipe:
         def moved(model: Any) -> Any:
-            return model and model.model_copy(update={"path": change(model.path)})
+            if model is None:
+                return None
+            paths = {"path": change(model.path), "lora": model.lora and change(model.lora)}
+            return model.model_copy(update=paths)
 
         return self.model_copy(
             update={
@@ -135,10 +189,17 @@ class Recipe(_Part):
         return self._with_paths(shorten)
 
     def absolute(self, folder: Path) -> Recipe:
-        """Return a copy whose paths are absolute; relative ones start at `folder`."""
-        return self._with_paths(
-            lambda path: os.path.normpath(folder.absolute() / os.path.expanduser(path))  # noqa: PTH111
-        )
+        """Return a copy whose paths are absolute; relative ones start at `folder`.
+
+        What looks like a hub id, and is no path from there, stays as it is.
+        """
+
+        def whole(path: str) -> str:
+            place = os.path.normpath(folder.absolute() / os.path.expanduser(path))  # noqa: PTH111
+            at_hub = "/" in path and is_hub_id(path) and not Path(place).parent.exists()
+            return path if at_hub else place
+
+        return self._with_paths(whole)
 
     def ratios(
         self, layers: npt.NDArray[np.int32], modules: tuple[str, ...]
@@ -158,14 +219,29 @@ class Recipe(_Part):
 
     def coefficients(
         self, layers: npt.NDArray[np.int32], modules: tuple[str, ...]
-    ) -> npt.NDArray[np.float64]:
-        """Return the c [n, m] of merged = reference + sum_i c_i tau_i for rows as in `ratios`."""
+    ) -> npt.NDArray[np.float64] | None:
+        """Return the c [n, m] of merged = reference + sum_i c_i tau_i for rows as in `ratios`.
+
+        None when the result is no such sum, or is one only once the weights have been read.
+        """
         method = get_method(self.method)
-        parameters = method.check(self.parameters)
-        result: npt.NDArray[np.float64] = method.coefficients(
+        if method.coefficients is None or self.depends_on_names:
+            return None
+        shared = {k: v for k, v in self.parameters.items() if k != "weight"}
+        parameters = method.check(shared)
+        result: npt.NDArray[np.float64] | None = method.coefficients(
             self.ratios(layers, modules), **parameters
         )
         return result
+
+    @property
+    def depends_on_names(self) -> bool:
+        """Whether any value changes with tensor names or along gradients, or layers are stacked."""
+        settings = [*self.parameters.values(), *(model.weight for model in self.finetuned)]
+        own = any(model.parameters for model in self.finetuned)
+        varied = any(isinstance(setting, list) for setting in settings)
+        weighed = "weight" in self.parameters or any(m.weight is not None for m in self.finetuned)
+        return bool(varied or own or weighed or self.slices or self.towers or self.tokenizer)
 
 
 def parse_recipe(text: str, origin: str = "The recipe") -> Recipe:
@@ -200,8 +276,33 @@ def parse_recipe(text: str, origin: str = "The recipe") -> Recipe:
             "Correct it and run again.",
             details="\n".join(problems),
         ) from error
-    get_method(recipe.method).check(recipe.parameters)
+    check_parameters(recipe, origin)
     return recipe
+
+
+def check_parameters(recipe: Recipe, origin: str = "The recipe") -> None:
+    """Raise `UserError` for a parameter that the method does not have, or a plain value of it that
+    is out of range; what changes over tensors is checked when it is evaluated.
+    """
+    method = get_method(recipe.method)
+    groups = [recipe.parameters, *(model.parameters for model in recipe.finetuned)]
+    for part in (*recipe.slices, *(s for t in recipe.towers.values() for s in t.slices)):
+        groups += [part.parameters, *(source.parameters for source in part.sources)]
+    groups += [tower.parameters for tower in recipe.towers.values()]
+    for group in groups:
+        for name, setting in group.items():
+            if name == "weight" and method.weighted:
+                continue
+            parameter = method.parameter(name)
+            if isinstance(setting, str) and parameter.kind != "choice":
+                raise UserError(
+                    "bad_recipe",
+                    f"{origin} has a mistake at parameters.{name}.",
+                    f"It is {setting!r}; {method.title} takes {parameter.range_text}.",
+                    "Correct it and run again.",
+                )
+            if not isinstance(setting, list):
+                parameter.check(setting, method.title)
 
 
 def is_recipe(path: Path) -> bool:
@@ -227,17 +328,13 @@ def load_recipe(path: Path) -> Recipe:
 def open_lineup(recipe: Recipe) -> Lineup:
     """Open the recipe's models by their headers and check that they fit together."""
 
-    def member(role: Literal["base", "aligned"]) -> Member | None:
-        ref = getattr(recipe, role)
-        if ref is None:
-            return None
-        checkpoint = open_checkpoint(ref.path)
-        return Member(role, checkpoint, ref.name or checkpoint.name)
+    def member(ref: ModelRef, role: Literal["base", "aligned", "finetuned"]) -> Member:
+        checkpoint = open_checkpoint(resolve(ref.path, ref.revision))
+        adapter = open_checkpoint(resolve(ref.lora, ref.lora_revision)) if ref.lora else None
+        name = ref.name or checkpoint.name + (f" + {adapter.name}" if adapter else "")
+        base = ref.adapter_base if isinstance(ref, FineTuned) else None
+        return Member(role, checkpoint, name, base, adapter)
 
-    finetuned = []
-    for ref in recipe.finetuned:
-        checkpoint = open_checkpoint(ref.path)
-        finetuned.append(
-            Member("finetuned", checkpoint, ref.name or checkpoint.name, ref.adapter_base)
-        )
-    return build_lineup(member("base"), member("aligned"), finetuned)
+    base = member(recipe.base, "base") if recipe.base else None
+    aligned = member(recipe.aligned, "aligned") if recipe.aligned else None
+    return build_lineup(base, aligned, [member(ref, "finetuned") for ref in recipe.finetuned])

@@ -10,6 +10,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -203,16 +204,26 @@ class CheckpointWriter:
             size -= count
         return digest.intdigest()
 
-    def verify(self, check: Callable[[int], None]) -> None:
+    def verify(self, check: Callable[[int], None], threads: int = 1) -> None:
         """Read every piece and header back; `check(bytes)` is called as pieces are done.
 
         Raises `UserError` with `verification_failed` when the disk holds something else.
         """
-        for number, (shard, position, size, digest) in sorted(self._done.items()):
+
+        def compare(entry: tuple[int, tuple[int, int, int, int]]) -> None:
+            number, (shard, position, size, digest) = entry
             if self._hash_on_disk(shard, position, size) != digest:
                 why = f"Piece {number} reads back differently"
                 raise self._verification_failed(self._shards[shard], why)
             check(size)
+
+        with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
+            try:
+                for _ in pool.map(compare, sorted(self._done.items())):
+                    pass
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
         for shard_plan in self._shards:
             header = read_header(self.partial / shard_plan.name)
             if header.raw != shard_plan.header[8:]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,19 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab import __version__
 from trimtab.checkpoints import Lineup, guess_roles, open_checkpoint
-from trimtab.console import ProgressLine, number, table
+from trimtab.commands import lora, merge, methods
+from trimtab.commands.running import lineup_text, print_json, run_job
+from trimtab.console import number, table
 from trimtab.control import JobCancelled
 from trimtab.errors import UserError
-from trimtab.formatting import count, size
-from trimtab.jobs.control import JobControl
-from trimtab.merging.recipe import (
-    FineTuned,
-    ModelRef,
-    Recipe,
-    is_recipe,
-    load_recipe,
-    open_lineup,
-)
+from trimtab.merging.files import open_recipe
+from trimtab.merging.recipe import FineTuned, ModelRef, Recipe, is_recipe, open_lineup
 
 if TYPE_CHECKING:
     from trimtab.inspection.result import Inspection
@@ -92,40 +85,16 @@ def _parser() -> argparse.ArgumentParser:
         "--by", choices=("layer", "module", "tensor"), default="layer", help="rows of the table"
     )
 
-    merge = command("merge", "Carry a recipe out.", _merge)
-    merge.add_argument("recipe", type=Path, metavar="RECIPE", help="a .trim or .yaml file")
-    merge.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the result"
+    merge.add_arguments(command("merge", "Carry a recipe out.", merge.run))
+    lora.add_arguments(
+        command("extract-lora", "Write what fine-tuning changed as a LoRA adapter.", lora.run)
     )
-    merge.add_argument(
-        "--dry-run", action="store_true", help="only say what would be done with each tensor"
-    )
-    merge.add_argument("--overwrite", action="store_true", help="replace DIR if it exists")
-    merge.add_argument("--resume", action="store_true", help="go on with an interrupted merge")
-    merge.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu or cuda:N (default: auto)"
+    methods.add_arguments(
+        command("methods", "List the merge methods, or explain one.", methods.run)
     )
 
     command("doctor", "Show devices, versions and disk, and what is missing.", _doctor)
     return parser
-
-
-def _print_json(data: object) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=False))
-
-
-def _run_job(name: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Run a job in this process with a progress line; Ctrl+C stops it cleanly."""
-    from trimtab.jobs.tasks import run_job
-
-    line = ProgressLine()
-    control = JobControl(line.show)
-    previous = signal.signal(signal.SIGINT, lambda *_: control.cancel())
-    try:
-        return run_job(name, params, control)
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        line.clear()
 
 
 # --- inspect ---------------------------------------------------------------------------------
@@ -136,14 +105,14 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
     recipe = _lineup_recipe(arguments)
     lineup = open_lineup(recipe)
-    result = _run_job("inspect", {"recipe": recipe.model_dump()})
+    result = run_job("inspect", {"recipe": recipe.model_dump()})
     inspection = Inspection.load(Path(result["path"]))
     assert inspection is not None  # the job has just written it
     rows = _rows(inspection, lineup, arguments.by)
     if arguments.json:
-        _print_json(_inspection_json(inspection, lineup, rows))
+        print_json(_inspection_json(inspection, lineup, rows))
         return 0
-    _print_lineup(lineup)
+    print(lineup_text(lineup))
     for i, member in enumerate(lineup.finetuned):
         print(f"\n{member.name} − {lineup.reference.name}")
         print(_inspection_table(rows, i, arguments.by))
@@ -156,7 +125,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _lineup_recipe(arguments: argparse.Namespace) -> Recipe:
     paths: list[Path] = arguments.models
     if len(paths) == 1 and is_recipe(paths[0]):
-        return load_recipe(paths[0])
+        return open_recipe(paths[0])[0]
     base, aligned = arguments.base, arguments.aligned
     rest = list(paths)
     if base is None and aligned is None:
@@ -169,16 +138,6 @@ def _lineup_recipe(arguments: argparse.Namespace) -> Recipe:
         aligned=ModelRef(path=str(aligned)) if aligned else None,
         finetuned=tuple(FineTuned(path=str(path)) for path in rest),
     ).absolute(Path.cwd())
-
-
-def _print_lineup(lineup: Lineup) -> None:
-    for member in lineup.members:
-        c = member.checkpoint
-        facts = f"{count(c.n_parameters)} parameters · {c.dtype_label} · {size(c.n_bytes)}"
-        print(f"{member.role:<10} {member.name}  ({facts})")
-    print(lineup.verdict)
-    for finding in lineup.findings:
-        print(f"  {finding.level}: {finding.model}: {finding.what} {finding.effect}")
 
 
 def _rows(inspection: Inspection, lineup: Lineup, by: str) -> Inspection:
@@ -250,54 +209,6 @@ def _inspection_json(inspection: Inspection, lineup: Lineup, rows: Inspection) -
     }  # fmt: skip
 
 
-# --- merge -----------------------------------------------------------------------------------
-
-
-def _merge(arguments: argparse.Namespace) -> int:
-    recipe = load_recipe(arguments.recipe)
-    if arguments.dry_run:
-        return _dry_run(arguments, recipe)
-    report = _run_job(
-        "merge",
-        {
-            "recipe": recipe.model_dump(),
-            "output": str(arguments.output),
-            "overwrite": arguments.overwrite,
-            "resume": arguments.resume,
-            "device": arguments.device,
-        },
-    )
-    if arguments.json:
-        _print_json(report)
-        return 0
-    counts = ", ".join(f"{n:,} {action}" for action, n in sorted(report["counts"].items()))
-    print(f"{report['output']}: {counts}; {size(report['bytes_written'])} in {report['seconds']} s")
-    return 0
-
-
-def _dry_run(arguments: argparse.Namespace, recipe: Recipe) -> int:
-    from trimtab.merging.planner import describe, plan_merge
-
-    plan = plan_merge(recipe, open_lineup(recipe))
-    if arguments.json:
-        _print_json(describe(plan))
-        return 0
-    _print_lineup(plan.lineup)
-    print()
-    rows = [
-        [t.name, "×".join(map(str, t.shape)) or "scalar", t.dtype.lower(), t.action,
-         ", ".join(f"{r:g}" for r in t.ratios) or "–", t.why]
-        for t in plan.tensors
-    ]  # fmt: skip
-    print(table(["tensor", "shape", "dtype", "action", "ratio", "why"], rows))
-    counts = ", ".join(f"{n:,} {action}" for action, n in sorted(plan.counts.items()))
-    print(
-        f"\n{counts}; reads {size(plan.bytes_in)}, writes {size(plan.bytes_out)} in "
-        f"{len(plan.shards)} file{'s' if len(plan.shards) != 1 else ''} to {arguments.output}"
-    )
-    return 0
-
-
 # --- doctor and demo -------------------------------------------------------------------------
 
 
@@ -317,7 +228,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     say = (lambda text: print(text, file=sys.stderr)) if arguments.json else print
     summary = run_headless(arguments.output, say)
     if arguments.json:
-        _print_json(summary)
+        print_json(summary)
     return 0
 
 

@@ -11,7 +11,15 @@ import pytest
 
 from builders import lineup, llama_tensors, moved, write_model
 from trimtab.errors import UserError
-from trimtab.merging.recipe import FineTuned, ModelRef, Output, Recipe, parse_recipe
+from trimtab.merging.recipe import (
+    FineTuned,
+    ModelRef,
+    Output,
+    Recipe,
+    Slice,
+    SliceSource,
+    parse_recipe,
+)
 from trimtab.project import Edit, Project, edits
 
 
@@ -30,6 +38,10 @@ def random_edit(recipe: Recipe, rng: random.Random) -> Edit:
     choices: list[Any] = [
         lambda: edits.set_method(recipe, rng.choice(["linear", "task_arithmetic"])),
         lambda: edits.set_parameter(recipe, parameter, abs(value)),
+        lambda: edits.set_parameter(recipe, "normalize", rng.choice([True, False])),
+        lambda: edits.clear_parameter(recipe, parameter),
+        lambda: edits.clear_model_parameters(recipe, parameter),
+        lambda: edits.set_seed(recipe, rng.randrange(1000)),
         lambda: edits.set_output(recipe, Output(dtype=rng.choice(["float32", "reference"]))),  # type: ignore[arg-type]
         lambda: edits.set_reference_model(
             recipe,
@@ -44,6 +56,8 @@ def random_edit(recipe: Recipe, rng: random.Random) -> Edit:
             lambda: edits.set_layer_ratios(recipe, index, {rng.randrange(9): value}),
             lambda: edits.reset_layer_ratios(recipe, index, rng.choice([None, [1, 2]])),
             lambda: edits.set_module_factor(recipe, index, rng.choice("qkv"), value),
+            lambda: edits.set_model_parameter(recipe, index, parameter, abs(value)),
+            lambda: edits.clear_weight(recipe, index),
             lambda: edits.remove_finetuned(recipe, index),
             lambda: edits.set_adapter_base(recipe, index, rng.choice(["base", "aligned"])),  # type: ignore[arg-type]
         ]
@@ -95,6 +109,44 @@ def test_an_edit_changes_what_it_says_and_nothing_else() -> None:
     assert scaled.parameters == {"scale": 0.5}
     assert edits.set_method(scaled, "linear").after.parameters == {}
     assert recipe == start()
+
+
+def test_a_model_gets_a_parameter_of_its_own_and_gives_it_up_again() -> None:
+    recipe = edits.set_method(start(), "dare_ties").after
+    own = edits.set_model_parameter(recipe, 1, "density", 0.3)
+    assert own.label == "density of second"
+    assert own.after.finetuned[1].parameters == {"density": 0.3}
+    assert own.after.finetuned[0] == recipe.finetuned[0]
+    shared = edits.set_parameter(own.after, "density", 0.7).after
+    assert edits.clear_model_parameters(shared, "density").after.finetuned == recipe.finetuned
+    assert edits.clear_parameter(shared, "density").after == own.after
+
+
+def test_another_method_starts_with_its_own_defaults_at_every_level() -> None:
+    source = SliceSource(model="one", layers=(0, 2), parameters={"density": 0.1, "weight": 2})
+    part = Slice(sources=(source,), parameters={"normalize": True})
+    recipe = edits.set_method(start(), "ties").after.model_copy(update={"slices": (part,)})
+    recipe = edits.set_parameter(recipe, "weight", 0.5).after
+    recipe = edits.set_model_parameter(recipe, 0, "density", 0.3).after
+    after = edits.set_method(recipe, "linear").after
+    assert after.parameters == {"weight": 0.5}
+    assert after.finetuned == start().finetuned
+    assert after.slices[0].parameters == {}
+    assert after.slices[0].sources[0].parameters == {"weight": 2}
+    assert parse_recipe(after.to_yaml()) == after
+
+
+def test_a_parameter_keeps_its_kind() -> None:
+    recipe = edits.set_method(start(), "karcher").after
+    for name, value in (("max_iter", 20), ("tol", 0.001)):
+        given = edits.set_parameter(recipe, name, value).after.parameters[name]
+        assert (given, type(given)) == (value, type(value))
+    switched = edits.set_parameter(start(), "normalize", True).after
+    assert switched.parameters["normalize"] is True
+    assert edits.set_seed(start(), 7).after.seed == 7
+    weighed = start().finetuned[0].model_copy(update={"weight": [0.1, 0.9]})
+    recipe = start().model_copy(update={"finetuned": (weighed, start().finetuned[1])})
+    assert edits.clear_weight(recipe, 0).after == start()
 
 
 def test_edits_of_one_gesture_are_one_step() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from trimtab.merging.recipe import FineTuned, ModelRef, Output, Recipe
+from trimtab.merging.recipe import FineTuned, ModelRef, Output, Recipe, Slice
+from trimtab.methods.registry import Scalar
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,97 @@ def set_module_factor(
 
 
 def set_method(recipe: Recipe, method: str) -> Edit:
-    """Choose the merge method; its parameters start at their defaults."""
-    after = recipe.model_copy(update={"method": method, "parameters": {}})
+    """Choose the merge method; its parameters start at their defaults at every level.
+
+    Weights stay: they are the ratios' and not the method's.
+    """
+    models = tuple(
+        m.model_copy(update={"parameters": {}}) if m.parameters else m for m in recipe.finetuned
+    )
+    towers = {
+        name: tower.model_copy(
+            update={"parameters": _weights(tower.parameters), "slices": _bare(tower.slices)}
+        )
+        for name, tower in recipe.towers.items()
+    }
+    after = recipe.model_copy(
+        update={
+            "method": method,
+            "parameters": _weights(recipe.parameters),
+            "finetuned": models,
+            "slices": _bare(recipe.slices),
+            "towers": towers,
+        }
+    )
     return Edit("Method", recipe, after)
 
 
-def set_parameter(recipe: Recipe, name: str, value: float, key: str = "") -> Edit:
-    """Set one of the method's parameters."""
-    after = recipe.model_copy(update={"parameters": {**recipe.parameters, name: float(value)}})
+def _weights(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if name == "weight"}
+
+
+def _bare(slices: Iterable[Slice]) -> tuple[Slice, ...]:
+    return tuple(
+        part.model_copy(
+            update={
+                "parameters": _weights(part.parameters),
+                "sources": tuple(
+                    source.model_copy(update={"parameters": _weights(source.parameters)})
+                    for source in part.sources
+                ),
+            }
+        )
+        for part in slices
+    )
+
+
+def _plain(value: Scalar) -> Scalar:
+    # numpy's numbers, as a window's arrays hold them, cannot be written to YAML
+    if isinstance(value, bool | str | int):
+        return value
+    return float(value)
+
+
+def set_parameter(recipe: Recipe, name: str, value: Scalar, key: str = "") -> Edit:
+    """Set one of the method's parameters, to the same value in every tensor."""
+    parameters = {**recipe.parameters, name: _plain(value)}
+    after = recipe.model_copy(update={"parameters": parameters})
     return Edit(f"Parameter {name}", recipe, after, key)
+
+
+def clear_parameter(recipe: Recipe, name: str) -> Edit:
+    """Let a parameter of the method, or the models' common weight, be at its default again."""
+    kept = {k: v for k, v in recipe.parameters.items() if k != name}
+    return Edit(f"Reset {name}", recipe, recipe.model_copy(update={"parameters": kept}))
+
+
+def set_model_parameter(
+    recipe: Recipe, index: int, name: str, value: Scalar, key: str = ""
+) -> Edit:
+    """Give fine-tuned model `index` a value of its own for one of the method's parameters."""
+    parameters = {**recipe.finetuned[index].parameters, name: _plain(value)}
+    after = _update_finetuned(recipe, index, parameters=parameters)
+    return Edit(f"{name} of {_name(recipe, index)}", recipe, after, key)
+
+
+def clear_model_parameters(recipe: Recipe, name: str) -> Edit:
+    """Let all models have the common value of one of the method's parameters."""
+    models = tuple(
+        m.model_copy(update={"parameters": {k: v for k, v in m.parameters.items() if k != name}})
+        for m in recipe.finetuned
+    )
+    return Edit(f"One {name} for all", recipe, recipe.model_copy(update={"finetuned": models}))
+
+
+def clear_weight(recipe: Recipe, index: int) -> Edit:
+    """Let fine-tuned model `index` count by its ratio alone."""
+    after = _update_finetuned(recipe, index, weight=None)
+    return Edit(f"Reset weight of {_name(recipe, index)}", recipe, after)
+
+
+def set_seed(recipe: Recipe, seed: int, key: str = "") -> Edit:
+    """Choose the seed of random masks."""
+    return Edit("Seed", recipe, recipe.model_copy(update={"seed": int(seed)}), key)
 
 
 def set_output(recipe: Recipe, output: Output) -> Edit:

@@ -1,0 +1,1 @@
+"""The command's larger commands, one file each."""

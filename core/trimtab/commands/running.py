@@ -1,0 +1,44 @@
+"""Runs jobs from the command, and says what the commands have in common."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from typing import Any
+
+from trimtab.checkpoints import Lineup
+from trimtab.console import ProgressLine
+from trimtab.formatting import count, size
+from trimtab.jobs.control import JobControl
+
+
+def print_json(data: object) -> None:
+    """Print data as JSON on the standard output."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def run_job(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Run a job in this process with a progress line; Ctrl+C stops it cleanly."""
+    from trimtab.jobs.tasks import run_job
+
+    line = ProgressLine()
+    control = JobControl(line.show)
+    previous = signal.signal(signal.SIGINT, lambda *_: control.cancel())
+    try:
+        return run_job(name, params, control)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        line.clear()
+
+
+def lineup_text(lineup: Lineup) -> str:
+    """Return the lineup's models, its verdict and its findings, a line each."""
+    lines = []
+    for member in lineup.members:
+        c = member.checkpoint
+        facts = f"{count(c.n_parameters)} parameters · {c.dtype_label} · {size(c.n_bytes)}"
+        lines.append(f"{member.role:<10} {member.name}  ({facts})")
+    lines.append(lineup.verdict)
+    lines += [f"  {f.level}: {f.model}: {f.what} {f.effect}" for f in lineup.findings]
+    return "\n".join(lines)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from trimtab.checkpoints import Lineup, Source
 from trimtab.checkpoints.reader import TensorReader
@@ -22,6 +19,7 @@ from trimtab.control import Control
 from trimtab.inspection.result import RESULT_VERSION, Inspection
 from trimtab.inspection.sums import Measure, Rows, Sums, make_measure
 from trimtab.kernels.rounding import compiled_conversion, plain_conversion
+from trimtab.kernels.threads import one_thread_each
 from trimtab.kernels.whole import default_backend
 from trimtab.paths import cache_dir
 
@@ -103,7 +101,7 @@ def inspect(
     control.stage("Inspecting", len({unit.row for unit in units}), bytes_to_read(lineup))
     measure = make_measure(backend)
     conversion = compiled_conversion() if backend == "numba" else plain_conversion()
-    with _one_thread_each(), TensorReader(widen=conversion.widen) as reader:
+    with one_thread_each(), TensorReader(widen=conversion.widen) as reader:
         work = _Worker(lineup, reader, measure, control)
         for unit, sums in _in_order(work, units, threads or os.cpu_count() or 1):
             products[unit.row] += sums.gram
@@ -213,18 +211,3 @@ class _Worker:
 def _is_plain_bf16(source: Source) -> bool:
     plain = source.change is None and source.rows is None
     return plain and source.checkpoint.index.dtype_of(source.row).code == "BF16"
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Keep the libraries below from starting threads of their own beside ours."""
-    torch = sys.modules.get("torch")
-    before = torch.get_num_threads() if torch else 0
-    if torch:
-        torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        if torch:
-            torch.set_num_threads(before)

@@ -208,12 +208,43 @@ def count_high(values, counts):
 
 
 @loop
-def count_low(values, high, counts):
-    """Add the lower 15 bits of the |values| whose upper bits are `high` to int64 [32768]."""
+def _matching(values, high, found):
+    """List the lower 15 bits of the |values| whose upper bits are `high`; returns how many.
+
+    Every value is written and only the place moves: a branch could not be foreseen.
+    """
+    count = 0
     for i in range(values.size):
         bits = bits_of(values[i]) & MAGNITUDE
-        if bits >> np.uint32(15) == high:
-            counts[bits & np.uint32(0x7FFF)] += 1
+        found[count] = np.uint16(bits & np.uint32(0x7FFF))
+        count += np.int64(bits >> np.uint32(15) == high)
+    return count
+
+
+@loop
+def count_low(values, high, counts):
+    """Add the lower 15 bits of the |values| whose upper bits are `high` to int64 [32768]."""
+    found = np.empty(BLOCK + 1, dtype=np.uint16)
+    for low in range(0, values.size, BLOCK):
+        count = _matching(values[low : min(low + BLOCK, values.size)], high, found)
+        for i in range(count):
+            counts[found[i]] += 1
+
+
+@loop
+def _drop(values, least):
+    """Zero the values whose |bits| are below `least`."""
+    for i in range(values.size):
+        bits = bits_of(values[i]) & MAGNITUDE
+        values[i] = values[i] if bits >= least else np.float32(0.0)
+
+
+@loop
+def _count_at(values, key):
+    equal = 0
+    for i in range(values.size):
+        equal += bits_of(values[i]) & MAGNITUDE == key
+    return equal
 
 
 @loop
@@ -223,12 +254,12 @@ def drop_below(values, key, first, room):
     `first` counts the entries at `key` that earlier calls have seen, `room` says how many of the
     whole tensor's are kept. Returns the new count.
     """
-    equal = 0
-    for i in range(values.size):
-        bits = bits_of(values[i]) & MAGNITUDE
-        equal += bits == key
-        values[i] = values[i] if bits >= key else np.float32(0.0)
-    if equal == 0 or first + equal <= room:
+    equal = _count_at(values, key)
+    if first >= room:
+        _drop(values, key + np.uint32(1))
+        return first + equal
+    _drop(values, key)
+    if first + equal <= room:
         return first + equal
     seen = first
     for i in range(values.size):
@@ -295,9 +326,19 @@ def pack_nonzero(values, bits):
         bits[whole] = np.uint8(byte)
 
 
+_MASKS = np.where(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1), 0xFFFFFFFF, 0
+).astype(np.uint32)
+
+
 @loop
 def keep_packed(values, bits):
-    """Zero the values whose bit, as `pack_nonzero` sets it, is not set."""
-    for i in range(values.size):
-        bit = (bits[i >> 3] >> np.uint8(7 - (i & 7))) & np.uint8(1)
-        values[i] = values[i] if bit else np.float32(0.0)
+    """Zero the values whose bit, as `pack_nonzero` sets it, is not set; uint32 bits of float32."""
+    whole = values.size // 8
+    for b in range(whole):
+        masks = _MASKS[bits[b]]
+        part = values[8 * b : 8 * b + 8]
+        for j in range(8):
+            part[j] = part[j] & masks[j]
+    for i in range(8 * whole, values.size):
+        values[i] = values[i] & _MASKS[bits[whole], i - 8 * whole]

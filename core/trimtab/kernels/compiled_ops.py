@@ -157,4 +157,4 @@ class CompiledOps:
         return bits
 
     def keep_packed(self, values: Vector, bits: npt.NDArray[np.uint8]) -> None:
-        c.keep_packed(values, bits)
+        c.keep_packed(values.view(np.uint32), bits)

@@ -95,15 +95,34 @@ def _largest_key(row, keys):
 
 @loop
 def _uncertain(row, chance, always, never, found):
-    """Zero what is dropped at any rank, and list the entries whose rank decides."""
+    """Zero what is dropped at any rank, and list the entries whose rank decides.
+
+    A word below `always` is kept and one from `never` on is dropped, whatever the rank.
+    """
     for i in range(row.size):
-        row[i] = row[i] if np.float64(chance[i]) < never else np.float32(0.0)
+        row[i] = row[i] if np.int64(chance[i]) < never else np.float32(0.0)
     count = 0
     for i in range(row.size):
         found[count] = np.uint32(i)
-        word = np.float64(chance[i])
-        count += (word >= always) & (word < never)
+        word = np.int64(chance[i])
+        count += np.int64((word >= always) & (word < never))
     return count
+
+
+@loop
+def _count_places(keys, shift, bottom, even, odd):
+    """Count the keys in and below each bin; two tallies, or each would wait for the last."""
+    even[:] = np.uint32(0)
+    odd[:] = np.uint32(0)
+    for i in range(0, keys.size - 1, 2):
+        even[max(keys[i] >> shift, bottom) - bottom + np.uint32(1)] += np.uint32(1)
+        odd[max(keys[i + 1] >> shift, bottom) - bottom + np.uint32(1)] += np.uint32(1)
+    if keys.size & 1:
+        even[max(keys[-1] >> shift, bottom) - bottom + np.uint32(1)] += np.uint32(1)
+    total = np.uint32(0)
+    for i in range(even.size):
+        total += even[i] + odd[i]
+        even[i] = total
 
 
 @loop
@@ -111,33 +130,32 @@ def drop_by_rank(values, width, words, low, step):
     """Keep each value of a row with a probability that grows with its rank in the row.
 
     `values` float32 [rows * width]; p = low + step * rank, rank 0 for the smallest |value| (of
-    equal ones the first). Bins of magnitude (128 an octave, counted from the row's largest) bound
+    equal ones the first). Bins of magnitude (sixteen octaves below the row's largest) bound
     an entry's rank, which nearly always decides; only where it does not is the rank counted.
     """
-    n_bins = 2048 if width >= 4096 else 512
+    # a row's own length decides how fine: the sum over the bins is a cost as well
+    n_bins = 2048 if width >= 4096 else 1024
+    shift = np.uint32(16) if width >= 4096 else np.uint32(17)
     keys = np.empty(width, dtype=np.uint32)
     found = np.empty(width + 1, dtype=np.uint32)
     ends = np.empty(n_bins + 1, dtype=np.uint32)
+    odd = np.empty(n_bins + 1, dtype=np.uint32)
     unit = 4294967296.0
-    never = (low + step * (width - 1)) * unit
+    always = np.int64(np.ceil(low * unit))
+    never = np.int64(np.ceil((low + step * (width - 1)) * unit))
     for begin in range(0, values.size, width):
         row = values[begin : begin + width]
         chance = words[begin : begin + width]
-        top = _largest_key(row, keys) >> np.uint32(16)
+        top = _largest_key(row, keys) >> shift
         bottom = top - min(top, np.uint32(n_bins - 1))
-        ends[:] = np.uint32(0)
-        for i in range(width):
-            place = keys[i] >> np.uint32(16)
-            ends[(max(place, bottom) - bottom) + np.uint32(1)] += np.uint32(1)
-        for i in range(n_bins):
-            ends[i + 1] += ends[i]
-        count = _uncertain(row, chance, low * unit, never, found)
+        _count_places(keys, shift, bottom, ends, odd)
+        count = _uncertain(row, chance, always, never, found)
         zeros, counted = np.uint32(0), np.uint32(0)
         for n in range(count):
             i = found[n]
             key = keys[i]
             word = np.float64(chance[i])
-            place = max(key >> np.uint32(16), bottom) - bottom
+            place = max(key >> shift, bottom) - bottom
             first, last = ends[place], ends[place + np.uint32(1)] - np.uint32(1)
             kept = word < (low + step * np.float64(first)) * unit
             if kept != (word < (low + step * np.float64(last)) * unit):

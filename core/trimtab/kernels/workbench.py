@@ -50,7 +50,7 @@ class CpuBench:
     """The CPU, by compiled loops or by torch's own operations."""
 
     # small enough for a few slices to stay in the processor's cache
-    piece = 1 << 16
+    piece = 1 << 17
     wants_stored = False
 
     def __init__(self, backend: str):

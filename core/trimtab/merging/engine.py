@@ -20,10 +20,11 @@ from trimtab.control import Control, JobCancelled
 from trimtab.errors import UserError
 from trimtab.kernels.piece import Array, Measured, Pass, Piece
 from trimtab.kernels.rounding import Conversion, compiled_conversion, plain_conversion
+from trimtab.kernels.threads import one_thread_each
 from trimtab.kernels.whole import MEASURED, added, default_backend
 from trimtab.kernels.workbench import CpuBench, CudaBench, make_bench
 from trimtab.merging.companions import companion_files, written_files
-from trimtab.merging.memory import Memory, one_thread_each
+from trimtab.merging.memory import Memory
 from trimtab.merging.place import check_output, recover_replaced
 from trimtab.merging.planner import Plan, PlannedTensor, WorkItem, describe, sources_read
 from trimtab.merging.schedule import Schedule, Task
@@ -180,6 +181,43 @@ class _Stream:
             raise
 
 
+class _Window:
+    """Stored elements of one source around the piece at work, read in longer strides."""
+
+    def __init__(self, reader: TensorReader):
+        self._reader = reader
+        self._source: Source | None = None
+        self._low = self._high = 0
+        self._raw = np.empty(0, dtype=np.uint8)
+
+    def read(self, source: Source, low: int, high: int) -> Bytes:
+        """Return elements [low, high) as stored; valid until the next call."""
+        index = source.checkpoint.index
+        dtype = index.dtype_of(source.row)
+        if source is not self._source or low < self._low or high > self._high:
+            stop = max(high, min(low + STRIDE, int(index.numel[source.row])))
+            size = dtype.nbytes(stop - low)
+            if self._raw.size < size:
+                self._raw = np.empty(size, dtype=np.uint8)
+            self._reader.read_raw(source.checkpoint, source.row, low, stop, self._raw)
+            self._source, self._low, self._high = source, low, stop
+        begin = dtype.nbytes(low - self._low)
+        return self._raw[begin : begin + dtype.nbytes(high - low)]
+
+
+class _Windows:
+    """A window for each source of the tensor at work, made when it is asked for."""
+
+    def __init__(self, reader: TensorReader):
+        self._reader = reader
+        self._found: list[_Window] = []
+
+    def __getitem__(self, number: int) -> _Window:
+        while len(self._found) <= number:
+            self._found.append(_Window(self._reader))
+        return self._found[number]
+
+
 class _Hand:
     """One thread at work: its buffers are kept from piece to piece, fresh ones cost page faults."""
 
@@ -188,6 +226,7 @@ class _Hand:
         self._bench = bench
         self._reader = stream.reader
         self._floats: list[Floats] = []
+        self._windows = _Windows(self._reader)
         self._raw: list[Bytes] = []
         self._out = bench.allocate(0)
 
@@ -263,32 +302,34 @@ class _Hand:
     def _arrays(
         self, tensor: PlannedTensor, low: int, high: int, shape: tuple[int, ...] | None
     ) -> list[Array]:
+        """Read a piece of the reference and of each model to where the work is done."""
         sources = (tensor.origin, *tensor.models)
         size = high - low
-        while len(self._floats) < len(sources) or self._floats[-1].size < size:
-            if self._floats and self._floats[-1].size < size:
-                self._floats.clear()
-            self._floats.append(self._bench.allocate(4 * size).view(np.float32))
+        if len(self._floats) < len(sources) or self._floats[0].size < size:
+            self._floats = [
+                self._bench.allocate(4 * size).view(np.float32) for _ in range(len(sources))
+            ]
         placed: list[Array | None] = [None] * len(sources)
-        floats: list[tuple[int, Floats]] = []
-        for i, (source, buffer) in enumerate(zip(sources, self._floats, strict=False)):
-            plain = source.change is None and source.rows is None
+        floats: dict[int, Floats] = {}
+        for i, source in enumerate(sources):
+            buffer = self._floats[i][:size]
             code = source.checkpoint.index.dtype_of(source.row).code
-            if self._bench.wants_stored and plain:
+            plain = source.change is None and source.rows is None and code != "F64"
+            if i and source.same_bytes_as(tensor.origin) and 0 in floats:
+                np.copyto(buffer, floats[0])
+                floats[i] = buffer
+            elif plain and self._bench.wants_stored:
                 raw = self._reader.read_raw(
                     source.checkpoint, source.row, low, high, buffer.view(np.uint8)
-                ) if BY_CODE[code].bits <= 32 else self._reader.read_raw(
-                    source.checkpoint, source.row, low, high
-                )  # fmt: skip
+                )
                 placed[i] = self._bench.place_stored(raw, code, shape)
-            elif i and source.same_bytes_as(tensor.origin) and floats:
-                np.copyto(buffer[:size], floats[0][1])
-                floats.append((i, buffer[:size]))
+            elif plain and code != "F32" and shape is None:
+                raw = self._windows[i].read(source, low, high)
+                self._stream.conversion.widen(raw, code, buffer)
+                floats[i] = buffer
             else:
-                floats.append((i, self._reader.read(source, low, high, out=buffer[:size])))
-        for (i, _), array in zip(
-            floats, self._bench.place([values for _, values in floats], shape), strict=True
-        ):
+                floats[i] = self._reader.read(source, low, high, out=buffer)
+        for i, array in zip(floats, self._bench.place(list(floats.values()), shape), strict=True):
             placed[i] = array
         return placed
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psutil
-from threadpoolctl import threadpool_limits
 
 from trimtab.errors import UserError
 from trimtab.kernels.workbench import CpuBench, CudaBench
@@ -74,18 +70,3 @@ def _need(plan: Plan, tensor: PlannedTensor, piece: int) -> int:
 
 def _own_size() -> int:
     return int(psutil.Process().memory_info().rss)
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Keep the libraries below from starting threads: ours are as many as there are cores."""
-    torch = sys.modules.get("torch")
-    before = torch.get_num_threads() if torch else 0
-    if torch:
-        torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        if torch:
-            torch.set_num_threads(before)

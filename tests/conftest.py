@@ -240,3 +240,15 @@ def pytest_configure(config: pytest.Config) -> None:
     guards.logs.install()
     config.add_cleanup(guards.logs.uninstall)
     config.pluginmanager.register(guards, "trimtab-guards")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a CUDA device where there is none, and say so."""
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not on_gpu:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))

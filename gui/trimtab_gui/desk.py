@@ -17,11 +17,14 @@ from trimtab.errors import UserError
 from trimtab.inspection.result import Inspection
 from trimtab.merging.recipe import Recipe, is_recipe, open_lineup
 from trimtab.project import Edit, Project
+from trimtab_gui import remarks
 from trimtab_gui.background import Background
-from trimtab_gui.figures import Figures, Floats
+from trimtab_gui.catalogue import Catalogue
+from trimtab_gui.figures import Figures
 from trimtab_gui.jobs import Job, JobController
 from trimtab_gui.notices import Notice
-from trimtab_gui.opening import add_models
+from trimtab_gui.opening import add_models, load_project
+from trimtab_gui.outlook import ForesightMixin, Outlook
 from trimtab_gui.selection import SelectionBus
 from trimtab_gui.session import Session
 from trimtab_gui.undo import History
@@ -29,7 +32,7 @@ from trimtab_gui.undo import History
 AUTOSAVE_MS = 2000
 
 
-class Desk(QObject):
+class Desk(ForesightMixin, QObject):
     """The open project with its history, selection, jobs and what was computed of it.
 
     Views listen to these signals and never to each other; they change things through `edit` and
@@ -43,6 +46,8 @@ class Desk(QObject):
     active_changed = Signal(int)
     state_changed = Signal()
     devices_changed = Signal()
+    methods_changed = Signal()
+    figures_moved = Signal()
     notice = Signal(object)
     withdrawn = Signal(str)
 
@@ -63,8 +68,9 @@ class Desk(QObject):
         self.figures: Figures | None = None
         self.lineup_error: UserError | None = None
         self.inspection_error: UserError | None = None
-        self.method_error: UserError | None = None
-        self.coefficients: Floats | None = None
+        self._outlook = Outlook(self.background, self)
+        self._outlook.arrived.connect(self._outlook_arrived)
+        self.origin: Path | None = None
         self.devices: list[dict[str, Any]] = [asdict(cpu_device())]
         self.is_demo = False
         self._active = 0
@@ -94,7 +100,11 @@ class Desk(QObject):
     @property
     def title(self) -> str:
         """The document's name as the window shows it."""
-        return self.tr("demo") if self.is_demo else self.project.title
+        if self.is_demo:
+            return self.tr("demo")
+        # what was imported has no file of its own yet, and is called after where it came from
+        imported = self.origin is not None and self.project.path is None
+        return self.origin.name if imported and self.origin else self.project.title
 
     @property
     def reference_word(self) -> str:
@@ -157,6 +167,7 @@ class Desk(QObject):
         self.selection.clear()
         self._active = 0
         self.is_demo = False
+        self.origin = None
         self._listen()
         self.project_changed.emit()
         self._on_models()
@@ -187,14 +198,20 @@ class Desk(QObject):
         )
 
     def open_project(self, path: Path) -> None:
-        """Open a project file."""
+        """Open a project file, or a recipe of mergekit's as a new project."""
+        path = path.absolute()
         try:
-            project = Project.load(path.absolute())
+            opened = load_project(path)
         except UserError as error:
             self.refuse(error)
             return
-        self.session.opened(path.absolute())
-        self.set_project(project)
+        self.withdrawn.emit("open")
+        self.session.opened(path)
+        self.set_project(opened.project)
+        if opened.imported:
+            self.origin = path
+            self.notice.emit(remarks.imported(path.name, opened.notes))
+            self.state_changed.emit()
 
     def _refused(self, error: Exception) -> None:
         if not isinstance(error, UserError):
@@ -245,14 +262,11 @@ class Desk(QObject):
             self.session.autosave(self.recipe, self.project.path)
 
     def _recompute(self) -> None:
-        """Work out the coefficients that all live numbers rest on."""
-        self.method_error = None
-        self.coefficients = None
-        if self.figures is not None and self.recipe.finetuned:
-            try:
-                self.coefficients = self.figures.coefficients(self.recipe)
-            except UserError as error:
-                self.method_error = error
+        self._outlook.work_out(self.recipe, self.figures)
+
+    def _outlook_arrived(self) -> None:
+        self.figures_moved.emit()
+        self.state_changed.emit()
 
     # Lineup and inspection.
 
@@ -260,7 +274,7 @@ class Desk(QObject):
         self.figures = None
         self.lineup_error = None
         self.inspection_error = None
-        self.coefficients = None
+        self._outlook.clear()
         self.selection.clear()
         self.selection.point_at(-1)
         self._stop_inspecting()
@@ -290,7 +304,7 @@ class Desk(QObject):
 
     def _on_lineup(self) -> None:
         self.figures = None
-        self.coefficients = None
+        self._outlook.clear()
         self.lineup_changed.emit()
         self.figures_changed.emit()
 
@@ -317,36 +331,26 @@ class Desk(QObject):
         self.figures_changed.emit()
 
     def _warn_of_non_finite(self, lineup: Lineup, inspection: Inspection) -> None:
-        """Name the models that hold NaN or Inf: their numbers here mean nothing there."""
-        reference = lineup.reference.name
-        models = [lineup.base.name if lineup.base else reference, reference, *inspection.finetuned]
-        bad = {m: int(n) for m, n in zip(models, inspection.non_finite.sum(axis=0), strict=True)}
-        listed = ", ".join(f"{m} ({n:,})" for m, n in bad.items() if n)
-        if not listed:
+        notice = remarks.non_finite(lineup, inspection)
+        if notice is None:
             self.withdrawn.emit("finite")
-            return
-        self.notice.emit(
-            Notice(
-                "warning",
-                self.tr("There is NaN or Inf in the weights."),
-                self.tr("Entries that are not finite: {models}.").format(models=listed),
-                self.tr("A merge stops at them: get that model again, or leave it out."),
-                topic="finite",
-            )
-        )
+        else:
+            self.notice.emit(notice)
 
     def _job_finished(self, job: Job, result: dict[str, Any], seconds: float) -> None:
         if job is self._inspecting:
             self._inspecting = None
             inspection = Inspection.load(Path(result["path"]))
             if inspection is None:
-                self._inspection_failed(_damaged(result["path"]))
+                self._inspection_failed(remarks.damaged(result["path"]))
             else:
                 self.project.set_inspection(inspection)
             self.state_changed.emit()
         elif job.name == "devices":
             self.devices = list(result["devices"])
             self.devices_changed.emit()
+        elif job.name == "methods":
+            self._methods_told(result)
 
     def _job_failed(self, job: Job, error: UserError) -> None:
         if job is self._inspecting:
@@ -360,9 +364,19 @@ class Desk(QObject):
         self.notice.emit(Notice.of(error, retry, topic="inspect"))
         self.figures_changed.emit()
 
+    def _methods_told(self, result: dict[str, Any]) -> None:
+        self._outlook.catalogue = Catalogue.told(result["methods"])
+        self._recompute()
+        self.methods_changed.emit()
+        self.recipe_changed.emit()
+        self.state_changed.emit()
+        if result["problems"]:
+            self.notice.emit(remarks.methods_missing(result["problems"]))
+
     def ask_devices(self) -> None:
-        """Ask the worker which devices there are, which also warms it up."""
+        """Ask the worker which devices and methods there are, which also warms it up."""
         self.jobs.submit("devices", {}, self.tr("Looking for devices"), quiet=True)
+        self.jobs.submit("methods", {}, self.tr("Looking for methods"), quiet=True)
 
     # The end.
 
@@ -383,13 +397,3 @@ def _open(recipe: Recipe) -> Lineup:
     lineup = open_lineup(recipe)
     _ = lineup.grid  # built here, so that the window need not wait for it
     return lineup
-
-
-def _damaged(path: str) -> UserError:
-    return UserError(
-        "inspection_unreadable",
-        "The inspection's result cannot be read.",
-        f"{Path(path).name} in the cache is missing or damaged.",
-        "Try again: it is computed anew.",
-        details=path,
-    )

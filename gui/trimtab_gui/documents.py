@@ -11,11 +11,13 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from trimtab.checkpoints import Role
+from trimtab.errors import UserError
+from trimtab.merging.mergekit_export import from_recipe
 from trimtab.merging.recipe import is_recipe
 from trimtab.project import Project
 from trimtab_gui.demo import demo_project
 from trimtab_gui.desk import Desk
-from trimtab_gui.merging import Merging
+from trimtab_gui.merging import AUTO, Merging, opener
 from trimtab_gui.notices import Notice
 
 
@@ -103,6 +105,44 @@ class Documents(QObject):
         self.saved.emit()
         return True
 
+    def export_mergekit(self) -> None:
+        """Ask where to save the recipe in mergekit's form, and save it."""
+        suggested = str(Path(self._last_folder()) / "mergekit.yaml")
+        chosen, _ = QFileDialog.getSaveFileName(
+            self._window, self.tr("Export mergekit YAML"), suggested, "*.yaml *.yml"
+        )
+        if chosen:
+            path = Path(chosen)
+            self.export_mergekit_to(path if path.suffix else path.with_name(f"{path.name}.yaml"))
+
+    def export_mergekit_to(self, path: Path) -> bool:
+        """Save the recipe in mergekit's form; what it cannot say is told in place."""
+        lineup = self._desk.lineup
+        try:
+            text = from_recipe(self._desk.recipe, lineup.names if lineup is not None else ())
+            path.write_text(text, encoding="utf-8")
+        except UserError as error:
+            self._desk.notice.emit(Notice.of(error, topic="export"))
+            return False
+        except OSError as error:
+            self._desk.notice.emit(
+                Notice(
+                    "error",
+                    self.tr("{name} could not be written.").format(name=path.name),
+                    self.tr("The system says: {why}.").format(why=error.strerror),
+                    self.tr("Choose another folder."),
+                    topic="export",
+                )
+            )
+            return False
+        self._desk.notice.emit(
+            Notice(
+                "ok", self.tr("Exported {name}").format(name=path.name),
+                actions=((self.tr("Open folder"), opener(path.parent)),), topic="export",
+            )
+        )  # fmt: skip
+        return True
+
     def close_project(self) -> None:
         """Go back to the welcome page."""
         if self.may_leave():
@@ -155,6 +195,10 @@ class Documents(QObject):
             return
         recipe, output = str(self._desk.project.path), str(self._merging.output)
         command = f"trimtab merge {shlex.quote(recipe)} -o {shlex.quote(output)}"
+        if self._merging.device != AUTO:
+            command += f" --device {self._merging.device}"
+        if self._merging.memory is not None:
+            command += f" --memory {self._merging.memory / 10**9:g}GB"
         QGuiApplication.clipboard().setText(command)
         self._desk.notice.emit(
             Notice("ok", self.tr("The command is on the clipboard."), command, topic="command")

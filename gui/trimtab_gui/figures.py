@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.checkpoints import Grid, Lineup
-from trimtab.inspection.metrics import BY_ID, merged_rollback, merged_shift
+from trimtab.inspection.metrics import BY_ID
 from trimtab.inspection.result import Inspection
 from trimtab.merging.recipe import Recipe
+from trimtab_gui.movement import Movement, built_in, knowable, of_coefficients, of_plan, stacked
 
 Floats = npt.NDArray[np.float64]
 SHIFT = "shift"
+#: tensors whose plan is made while the hand moves; of more it is made beside the event loop
+_MOST_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Figures:
     """
 
     def __init__(self, lineup: Lineup, inspection: Inspection) -> None:
+        self._lineup = lineup
         self.grid: Grid = lineup.grid
         self.tensors = inspection
         self.groups = inspection.grouped(self.grid)
@@ -44,27 +48,41 @@ class Figures:
         self._columns = len(self.grid.columns)
         self._has_a = ~np.isnan(self.groups.gram[:, 0, 0])
 
-    def coefficients(self, recipe: Recipe) -> Floats:
-        """Return the c [groups, models] of merged = reference + Σ cᵢ τᵢ.
+    def instant(self, recipe: Recipe) -> bool:
+        """Whether `movement` answers within a frame or two."""
+        small = len(self._lineup.names) <= _MOST_AT_ONCE
+        method = built_in(recipe.method)
+        linear = method is not None and method.coefficients is not None
+        return small or not knowable(recipe) or (linear and not recipe.depends_on_names)
 
-        Raises `UserError` when the method cannot take the ratios.
+    def movement(self, recipe: Recipe) -> Movement | None:
+        """Return how far the merge will move each group, None where only the merge can tell.
+
+        Raises `UserError` when the method cannot take the ratios or the models.
         """
-        return recipe.coefficients(self.grid.layers, self.grid.modules)
+        method = built_in(recipe.method)
+        if method is None or stacked(recipe):
+            return None
+        if not recipe.depends_on_names:
+            c = recipe.coefficients(self.grid.layers, self.grid.modules)
+            if c is not None:
+                return of_coefficients(self.groups, c)
+        if not knowable(recipe):
+            return None
+        return of_plan(recipe, self._lineup, self.tensors)
 
-    def values(self, metric: str, model: int, coefficients: Floats | None) -> Floats:
-        """Return a metric per group; `SHIFT` needs the coefficients."""
+    def alone(self, model: int) -> Movement:
+        """Return the movement that takes one fine-tuned model as it is."""
+        c = np.zeros((self.grid.n_groups, self.n_models))
+        c[:, model] = 1.0
+        return of_coefficients(self.groups, c)
+
+    def values(self, metric: str, model: int, movement: Movement | None) -> Floats:
+        """Return a metric per group; `SHIFT` needs the movement."""
         if metric == SHIFT:
-            assert coefficients is not None
-            return merged_shift(self.groups, coefficients)
+            assert movement is not None
+            return movement.shift
         return BY_ID[metric].compute(self.groups, model)
-
-    def shift(self, coefficients: Floats) -> Floats:
-        """|merged − reference| per group."""
-        return merged_shift(self.groups, coefficients)
-
-    def rollback(self, coefficients: Floats) -> Floats:
-        """Share of the alignment vector that the merged model takes back, per group."""
-        return merged_rollback(self.groups, coefficients)
 
     def by_column(self, values: Floats) -> Floats:
         """Return √Σ values² over each column's groups: a norm per layer; nan counts as nothing."""
@@ -80,22 +98,20 @@ class Figures:
         """|a| per column."""
         return self.by_column(np.sqrt(self.groups.gram[:, 0, 0]))
 
-    def totals(self, coefficients: Floats, model: int) -> Totals:
+    def totals(self, movement: Movement, model: int) -> Totals:
         """Return the shares over all groups."""
         gram = self.groups.gram
         moved = rollback = kept = float("nan")
         rows = self._has_a
         length = float(gram[rows, 0, 0].sum()) if self.has_alignment else 0.0
         if length > 0:
-            shift = self.shift(coefficients)[rows]
-            moved = float(np.sqrt((shift**2).sum() / length))
-            rollback = float(-np.einsum("ni,ni->", coefficients[rows], gram[rows, 0, 1:]) / length)
+            moved = float(np.sqrt(np.maximum(movement.length2[rows], 0.0).sum() / length))
+            rollback = float(-movement.along_a[rows].sum() / length)
         if self.n_models:
             rows = ~self.groups.not_numbers
-            own = gram[rows, 1:, model + 1]
-            length = float(own[:, model].sum())
+            length = float(gram[rows, model + 1, model + 1].sum())
             if length > 0:
-                kept = float(np.einsum("ni,ni->", coefficients[rows], own) / length)
+                kept = float(movement.along_tau[rows, model].sum() / length)
         return Totals(moved, rollback, kept)
 
     def subset(self, groups: tuple[int, ...]) -> Inspection:
@@ -107,6 +123,7 @@ class Figures:
             finetuned=source.finetuned,
             has_alignment=source.has_alignment,
             gram=source.gram[rows],
+            ref_dots=source.ref_dots[rows],
             norm2=source.norm2[rows],
             numel=source.numel[rows],
             conflicts=source.conflicts[rows],

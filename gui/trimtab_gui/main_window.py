@@ -36,6 +36,7 @@ from trimtab_gui.documents import Documents
 from trimtab_gui.job_display import JobDisplay
 from trimtab_gui.merging import Merging
 from trimtab_gui.notices import Notice
+from trimtab_gui.planning import Planning
 from trimtab_gui.views.banners import Banners
 from trimtab_gui.views.top_bar import TopBar
 from trimtab_gui.views.welcome import Welcome
@@ -57,6 +58,7 @@ class MainWindow(QMainWindow):
         self.desk.setParent(self)
         self.merging = Merging(self.desk, self)
         self.documents = Documents(self.desk, self.merging, self)
+        self.planning = Planning(self.desk, self.merging, self)
         self.setAcceptDrops(True)
         self.setWindowTitle("Trimtab[*]")
         self.setMinimumSize(QSize(1080, 680))
@@ -121,6 +123,7 @@ class MainWindow(QMainWindow):
             self._workbench = Workbench(self.desk, self.merging)
             self._workbench.add_requested.connect(self.documents.choose_model_folder)
             self._workbench.output.merge_requested.connect(lambda: self.actions_.run("merge"))
+            self._workbench.output.plan_requested.connect(lambda: self.actions_.run("plan"))
             for card in (self._workbench.heatmap, self._workbench.profile):
                 card.save_failed.connect(self._plot_not_saved)
             self._restore_splitters(self._workbench)
@@ -177,6 +180,10 @@ class MainWindow(QMainWindow):
     def clear_selection(self) -> None:
         """Select nothing."""
         self.desk.selection.clear()
+
+    def choose_method(self) -> None:
+        """Open the list of merge methods."""
+        self.workbench.method.method.open()
 
     def choose_output(self) -> None:
         """Ask for the output folder."""

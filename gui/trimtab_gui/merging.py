@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from trimtab_gui.notices import Notice
 from trimtab_gui.session import UnfinishedMerge
 
 TOPIC = "merge"
+AUTO = "auto"
+#: an estimate rests on a merge at least this share as large
+_COMPARABLE = 0.05
 #: ends that may leave a partial folder worth going on with
 _RESUMABLE = (
     "worker_stopped", "disk_full", "internal", "out_of_memory", "unfinished_exists",
@@ -57,6 +60,11 @@ def output_size(lineup: Lineup, recipe: Recipe) -> OutputSize:
     return OutputSize(label, n_bytes, shards)
 
 
+def device_key(device: Mapping[str, Any]) -> str:
+    """Return the name by which a job asks for a device."""
+    return "cpu" if device["kind"] == "cpu" else f"{device['kind']}:{device['index']}"
+
+
 def free_bytes(path: Path) -> int | None:
     """Return the free space where `path` would be written, None when nobody can say."""
     parent = path.absolute().parent
@@ -85,6 +93,9 @@ class Merging(QObject):
         self._job: Job | None = None
         self._running: UnfinishedMerge | None = None
         self._discarding: list[Job] = []
+        self._device = str(desk.session.get("device", AUTO))
+        memory = desk.session.get("memory")
+        self._memory = memory if isinstance(memory, int) else None
         desk.project_changed.connect(self._forget)
         desk.lineup_changed.connect(self.changed)
         jobs = desk.jobs
@@ -108,6 +119,57 @@ class Merging(QObject):
         self._desk.withdrawn.emit(TOPIC)
         self.changed.emit()
 
+    @property
+    def device(self) -> str:
+        """The name of the device a merge runs on; "auto", also where the chosen one has gone."""
+        known = [device_key(device) for device in self._desk.devices]
+        return self._device if self._device in known else AUTO
+
+    @property
+    def memory(self) -> int | None:
+        """The most bytes that a merge may take, None without a limit."""
+        return self._memory
+
+    def set_device(self, name: str) -> None:
+        """Choose the device."""
+        self._device = name
+        self._desk.session.set("device", name)
+        self.changed.emit()
+
+    def set_memory(self, limit: int | None) -> None:
+        """Choose the most bytes that a merge may take."""
+        self._memory = limit
+        self._desk.session.set("memory", limit)
+        self.changed.emit()
+
+    @property
+    def job_params(self) -> dict[str, Any]:
+        """What a job that plans or merges is told of device and memory."""
+        limit = {} if self._memory is None else {"memory": self._memory}
+        return {"device": self.device, **limit}
+
+    def seconds_for(self, n_bytes: int) -> tuple[float, float] | None:
+        """Return how long reading and writing `n_bytes` may take, and the bytes a second behind it.
+
+        None when no comparable merge by this method has been measured here.
+        """
+        rates = self._desk.session.get("rates")
+        found = rates.get(self._desk.recipe.method) if isinstance(rates, dict) else None
+        if not isinstance(found, list) or len(found) != 2 or not found[0]:
+            return None
+        rate, measured = float(found[0]), float(found[1])
+        return (n_bytes / rate, rate) if measured >= _COMPARABLE * n_bytes else None
+
+    def _measured(self, result: dict[str, Any]) -> None:
+        """Remember how fast a merge by its method was."""
+        moved = int(result.get("bytes_read", 0)) + int(result.get("bytes_written", 0))
+        seconds = float(result.get("seconds", 0.0))
+        if moved and seconds > 0:
+            rates = self._desk.session.get("rates")
+            known = dict(rates) if isinstance(rates, dict) else {}
+            known[str(result["method"])] = [moved / seconds, moved]
+            self._desk.session.set("rates", known)
+
     def _forget(self) -> None:
         self._output = None
         self.changed.emit()
@@ -128,12 +190,26 @@ class Merging(QObject):
 
     def obstacle(self) -> str | None:
         """Return why a merge cannot begin now, None when it can."""
+        if self.running:
+            return self.tr("A merge is running.")
+        missing = self.plan_obstacle()
+        lineup = self._desk.lineup
+        if missing is not None or lineup is None:
+            return missing
+        needed = output_size(lineup, self._desk.recipe).n_bytes
+        free = free_bytes(self.output)
+        if free is not None and needed > free:
+            return self.tr("It needs {needed}; {free} are free there.").format(
+                needed=texts.size(needed), free=texts.size(free)
+            )
+        return None
+
+    def plan_obstacle(self) -> str | None:
+        """Return why a merge cannot even be planned, None when it can."""
         desk = self._desk
         lineup = desk.lineup
         if desk.empty:
             return self.tr("Open models first.")
-        if self.running:
-            return self.tr("A merge is running.")
         if desk.lineup_error is not None:
             return desk.lineup_error.what
         if lineup is None:
@@ -146,12 +222,6 @@ class Merging(QObject):
             return self.tr("Add a fine-tuned model.")
         if desk.method_error is not None:
             return desk.method_error.what
-        needed = output_size(lineup, desk.recipe).n_bytes
-        free = free_bytes(self.output)
-        if free is not None and needed > free:
-            return self.tr("It needs {needed}; {free} are free there.").format(
-                needed=texts.size(needed), free=texts.size(free)
-            )
         return None
 
     def start(self, *, overwrite: bool = False) -> None:
@@ -212,6 +282,7 @@ class Merging(QObject):
             "output": str(merge.output),
             "overwrite": merge.overwrite,
             "resume": resume,
+            **self.job_params,
         }
         self._desk.withdrawn.emit(TOPIC)
         self._desk.session.merge_started(merge)
@@ -234,6 +305,7 @@ class Merging(QObject):
             return
         output = self._end().output
         self._desk.session.merge_ended()
+        self._measured(result)
         counts = " · ".join(f"{n:,} {what}" for what, n in result.get("counts", {}).items())
         self._desk.notice.emit(
             Notice(
@@ -242,7 +314,7 @@ class Merging(QObject):
                     name=output.name, time=texts.duration(seconds)
                 ),
                 details=counts,
-                actions=((self.tr("Open folder"), _opener(output)),),
+                actions=((self.tr("Open folder"), opener(output)),),
                 topic=TOPIC,
             )
         )
@@ -310,7 +382,9 @@ class Merging(QObject):
         )
 
 
-def _opener(folder: Path) -> Callable[[], None]:
+def opener(folder: Path) -> Callable[[], None]:
+    """Return a function that shows a folder in the system's own way."""
+
     def open_it() -> None:
         from PySide6.QtCore import QUrl
         from PySide6.QtGui import QDesktopServices

@@ -1,14 +1,72 @@
-"""Makes an edit of files that were dropped or chosen; reads headers, touches nothing else."""
+"""Makes a project or an edit of files that were dropped; reads headers and recipes only."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
 
 from trimtab.checkpoints import Checkpoint, Role, guess_roles, open_checkpoint
 from trimtab.errors import UserError
+from trimtab.merging.mergekit import is_mergekit, parse_documents, to_recipe
 from trimtab.merging.recipe import FineTuned, ModelRef, Recipe
-from trimtab.project import Edit
+from trimtab.project import Edit, Project
+from trimtab_gui.movement import built_in
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A project, whether it was read from another program's recipe, and what to know of that."""
+
+    project: Project
+    imported: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def load_project(path: Path) -> Opened:
+    """Open a project file, or a recipe of mergekit's, told apart by what is in it.
+
+    Raises `UserError` as `load_recipe` and `to_recipe` do, and with `several_merges` for a file
+    that makes models on the way to its last one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        documents = [data for data in yaml.safe_load_all(text) if data is not None]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
+        return Opened(Project.load(path))  # which says what is wrong with it
+    first = documents[0] if documents else None
+    if is_mergekit(first):
+        return _imported(text, path)
+    if isinstance(first, dict) and "trimtab" in first and _foreign(first):
+        # another package's method: it is looked up, and its parameters checked, by the worker
+        try:
+            recipe = Recipe.model_validate(first).absolute(path.parent)
+        except ValidationError:
+            return Opened(Project.load(path))
+        return Opened(Project(recipe, path))
+    return Opened(Project.load(path))
+
+
+def _foreign(data: dict[str, object]) -> bool:
+    """Whether a recipe's method is none of this process's."""
+    return "method" in data and built_in(str(data["method"])) is None
+
+
+def _imported(text: str, path: Path) -> Opened:
+    merges = parse_documents(text, path.name)
+    if len(merges) > 1:
+        raise UserError(
+            "several_merges",
+            f"{path.name} holds {len(merges)} merges.",
+            "The window shows one merge at a time.",
+            f"Run it with: trimtab merge {path.name} -o FOLDER",
+        )
+    notes: list[str] = []
+    recipe = to_recipe(merges[0].document, path.parent, notes=notes)
+    return Opened(Project(recipe, saved=False), True, tuple(notes))
 
 
 def add_models(recipe: Recipe, paths: Sequence[Path], role: Role | None = None) -> Edit:
@@ -82,16 +140,21 @@ def move_model(recipe: Recipe, role: Role, index: int, to: Role) -> Edit:
         assert found is not None
         moved, places[role] = found, None
     if to == "finetuned":
-        models.append(FineTuned(path=moved.path, name=moved.name))
+        models.append(FineTuned.model_validate(_named(moved)))
     else:
         former = places[to]
-        places[to] = ModelRef(path=moved.path, name=moved.name)
+        places[to] = ModelRef.model_validate(_named(moved))
         if former is not None and role in places:
             places[role] = former
         elif former is not None:
-            models.insert(index, FineTuned(path=former.path, name=former.name))
+            models.insert(index, FineTuned.model_validate(_named(former)))
     after = recipe.model_copy(update={**places, "finetuned": tuple(models)})
     return Edit(f"Make {Path(moved.path).name} the {_TITLES[to]} model", recipe, after)
+
+
+def _named(model: ModelRef) -> dict[str, str]:
+    """Return what says which model it is, without the part it plays."""
+    return {field: getattr(model, field) for field in ModelRef.model_fields}
 
 
 _TITLES = {"base": "base", "aligned": "aligned", "finetuned": "fine-tuned"}

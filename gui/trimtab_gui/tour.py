@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QObject, QPoint, QTimer, Signal
+from PySide6.QtGui import QColor, QPainter
+from PySide6.QtWidgets import QWidget
 
 from trimtab.demo.recipe import DEMO_CURVE
 from trimtab.errors import UserError
 from trimtab.jobs.protocol import Progress
-from trimtab.project.edits import set_layer_ratios, set_ratio
+from trimtab.project.edits import set_layer_ratios, set_method, set_ratio
+from trimtab_gui import theme
 from trimtab_gui.figures import Figures
 from trimtab_gui.jobs import Job
 from trimtab_gui.main_window import MainWindow
@@ -51,9 +54,23 @@ class Tour(QObject):
     def _then(self, step: Callable[[], None], delay: int = _SETTLE_MS) -> None:
         QTimer.singleShot(delay, self, lambda: None if self._over else step())
 
-    def _take(self, name: str) -> None:
+    def _take(self, name: str, above: QWidget | None = None, corner: QPoint | None = None) -> None:
+        """Save the window, with what is open `above` it in the middle or at `corner`.
+
+        Not where it is on the screen: that of a machine without one is smaller than the window.
+        """
         path = self._folder / name
-        if not self._window.grab().save(str(path)):
+        picture = self._window.grab()
+        if above is not None:
+            painter = QPainter(picture)
+            if corner is None:
+                corner = self._window.rect().center() - above.rect().center()
+                painter.fillRect(self._window.rect(), QColor(0, 0, 0, 90))
+            painter.drawPixmap(corner, above.grab())
+            painter.setPen(theme.color("line"))
+            painter.drawRect(above.rect().translated(corner).adjusted(0, 0, -1, -1))
+            painter.end()
+        if not picture.save(str(path)):
             self._fail(f"{path} could not be written")
 
     def _welcome(self) -> None:
@@ -99,8 +116,42 @@ class Tour(QObject):
 
     def _curve(self) -> None:
         self._take("workbench-curve.png")
-        self._window.desk.selection.clear()
-        for _ in range(2):
+        desk = self._window.desk
+        desk.selection.clear()
+        desk.edit(set_method(desk.recipe, "ties"))
+        self._window.workbench.method.rows["density"].fold.setChecked(True)
+        self._then(self._method)
+
+    def _method(self) -> None:
+        self._take("workbench-ties.png")
+        self._window.workbench.method.method.open()
+        self._then(self._chooser)
+
+    def _chooser(self) -> None:
+        button = self._window.workbench.method.method
+        popup = button.popup
+        if popup is not None:
+            below = button.mapTo(self._window, QPoint(button.width(), button.height() + 4))
+            self._take("methods.png", popup, below - QPoint(popup.width(), 0))
+            popup.close()
+        self._window.actions_.run("plan")
+        self._then(self._plan)
+
+    def _plan(self) -> None:
+        sheet = self._window.planning.sheet
+        if sheet is not None and not sheet.facts and sheet.problem.isHidden():
+            self._then(self._plan, 50)
+        elif sheet is None or not sheet.facts:
+            self._fail("there is no plan")
+        else:
+            self._then(self._planned)
+
+    def _planned(self) -> None:
+        sheet = self._window.planning.sheet
+        if sheet is not None:
+            self._take("plan.png", sheet)
+            sheet.close()
+        for _ in range(3):
             self._window.desk.history.undo()
         merging = self._window.merging
         merging.set_output(self._output)
@@ -138,7 +189,7 @@ class Tour(QObject):
         self._end(0)
 
     def _job_failed(self, job: Job, error: UserError) -> None:
-        if job.name != "devices":
+        if job.name not in ("devices", "methods"):
             self._fail(f"{job.title}: {error}")
 
     def _fail(self, why: str) -> None:

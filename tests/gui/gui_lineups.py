@@ -84,6 +84,7 @@ def inspect(lineup: Lineup) -> Inspection:
     models = [m.name for m in lineup.finetuned]
     n, m = len(lineup.names), len(models)
     gram = np.zeros((n, m + 1, m + 1))
+    ref_dots = np.zeros((n, m + 1))
     norm2, numel = np.zeros(n), np.zeros(n, dtype=np.int64)
     conflicts, zeros = np.zeros((n, m), dtype=np.int64), np.zeros((n, m), dtype=np.int64)
     for row, name in enumerate(lineup.names):
@@ -93,6 +94,7 @@ def inspect(lineup: Lineup) -> Inspection:
         taus = [stored[x][name].astype(np.float64).ravel() - reference for x in models]
         vectors = np.stack([a, *taus])
         gram[row] = vectors @ vectors.T
+        ref_dots[row] = vectors @ reference
         norm2[row], numel[row] = reference @ reference, reference.size
         for i, tau in enumerate(taus):
             conflicts[row, i] = int((tau * a < 0).sum())
@@ -102,6 +104,7 @@ def inspect(lineup: Lineup) -> Inspection:
         finetuned=tuple(models),
         has_alignment=True,
         gram=gram,
+        ref_dots=ref_dots,
         norm2=norm2,
         numel=numel,
         conflicts=conflicts,

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 from trimtab.merging.recipe import Recipe, open_lineup
 from trimtab.project.edits import set_layer_ratios, set_module_factor
 from trimtab_gui.figures import SHIFT, Figures
+from trimtab_gui.movement import Movement
 
 
 @pytest.fixture
@@ -17,6 +18,12 @@ def recipe(tmp_path: Path) -> Recipe:
     recipe = recipe_of(write_lineup(tmp_path))
     recipe = set_layer_ratios(recipe, 0, {2: 0.1, 3: 1.2}).after
     return set_module_factor(recipe, 1, "q", 0.5).after
+
+
+def movement_of(figures: Figures, recipe: Recipe) -> Movement:
+    found = figures.movement(recipe)
+    assert found is not None
+    return found
 
 
 def differences(recipe: Recipe) -> dict[str, list[np.ndarray]]:
@@ -39,7 +46,7 @@ def differences(recipe: Recipe) -> dict[str, list[np.ndarray]]:
 def test_the_live_curve_is_the_norm_of_what_a_merge_would_change(recipe: Recipe) -> None:
     lineup = open_lineup(recipe)
     figures = Figures(lineup, inspect(lineup))
-    curve = figures.by_column(figures.values(SHIFT, 0, figures.coefficients(recipe)))
+    curve = figures.by_column(figures.values(SHIFT, 0, movement_of(figures, recipe)))
     expected = np.zeros(len(lineup.grid.columns))
     for row, change in enumerate(differences(recipe)["merged"]):
         expected[lineup.grid.column_of[lineup.grid.group_of[row]]] += (change**2).sum()
@@ -49,7 +56,7 @@ def test_the_live_curve_is_the_norm_of_what_a_merge_would_change(recipe: Recipe)
 def test_the_gauges_are_the_shares_their_formulas_say(recipe: Recipe) -> None:
     lineup = open_lineup(recipe)
     figures = Figures(lineup, inspect(lineup))
-    totals = figures.totals(figures.coefficients(recipe), 0)
+    totals = figures.totals(movement_of(figures, recipe), 0)
     parts = {k: np.concatenate([x.ravel() for x in v]) for k, v in differences(recipe).items()}
     merged, a, tau = parts["merged"], parts["a"], parts["tau"]
     assert totals.moved == pytest.approx(np.linalg.norm(merged) / np.linalg.norm(a))

@@ -270,7 +270,7 @@ def test_both_plots_show_the_same_columns(workbench: MainWindow, qtbot: QtBot) -
 def test_quick_key_presses_are_one_step_and_slow_ones_are_several(
     workbench: MainWindow, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trimtab_gui.views import method_panel
+    from trimtab_gui.views import gestures
 
     slider = workbench.workbench.method.ratios[0]
     before = workbench.desk.recipe
@@ -279,7 +279,7 @@ def test_quick_key_presses_are_one_step_and_slow_ones_are_several(
     assert workbench.desk.history.count() == 1
     workbench.desk.history.undo()
     assert workbench.desk.recipe == before
-    monkeypatch.setattr(method_panel, "RUN_ON_S", 0.0)
+    monkeypatch.setattr(gestures, "RUN_ON_S", 0.0)
     for _ in range(2):
         qtbot.keyClick(slider.track, Qt.Key.Key_Right)
     assert workbench.desk.history.count() == 2

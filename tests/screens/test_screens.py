@@ -14,18 +14,22 @@ import numpy as np
 import pytest
 from gui_lineups import inspect, recipe_of, write_lineup
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 from window_fixtures import make_window
 
+from trimtab.jobs.control import JobControl
+from trimtab.jobs.tasks import run_job
 from trimtab.project import Project
-from trimtab.project.edits import set_layer_ratios
-from trimtab_gui import merging, theme
+from trimtab.project.edits import set_layer_ratios, set_method, set_model_parameter
+from trimtab_gui import merging, planning, theme
+from trimtab_gui.figures import SHIFT
 from trimtab_gui.main_window import MainWindow
 from trimtab_gui.selection import Selection
 from trimtab_gui.views import output_panel
 
 __all__ = ["make_window"]
+pytestmark = pytest.mark.qt_log_ignore("This plugin does not support")
 
 REFERENCE = Path(__file__).parent / "reference"
 #: share of pixels that may differ, and by how much a channel may be off before it counts
@@ -45,7 +49,7 @@ def share_of_different_pixels(first: np.ndarray, second: np.ndarray) -> float:
     return float((difference.max(axis=2) > MOST_CHANNEL).mean())
 
 
-def check(window: MainWindow, name: str, tmp_path: Path) -> None:
+def check(window: QWidget, name: str, tmp_path: Path) -> None:
     for _ in range(5):  # panels that changed their height take a turn of the loop to settle
         QApplication.processEvents()
     image = window.grab().toImage()
@@ -69,6 +73,7 @@ def window(
     """A window on which nothing depends on this machine."""
     monkeypatch.setattr(output_panel, "free_bytes", lambda path: 512_000_000_000)
     monkeypatch.setattr(merging, "free_bytes", lambda path: 512_000_000_000)
+    monkeypatch.setattr(planning, "free_bytes", lambda path: 512_000_000_000)
     memory = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=64_000_000_000))
     monkeypatch.setattr(output_panel, "psutil", memory)
     window = make_window()
@@ -110,6 +115,55 @@ def test_the_workbench_looks_as_it_should(
 ) -> None:
     theme.apply(qapp, mode)
     check(workbench, f"workbench-{mode}", tmp_path)
+
+
+@pytest.fixture
+def sparse(workbench: MainWindow) -> MainWindow:
+    """A method with parameters of its own for each model, of which only a merge can tell."""
+    desk = workbench.desk
+    desk.edit(set_method(desk.recipe, "dare_ties"))
+    desk.edit(set_model_parameter(desk.recipe, 1, "density", 0.3))
+    desk.edit(set_layer_ratios(desk.recipe, 0, {0: 0.0}))
+    desk.edit(set_layer_ratios(desk.recipe, 1, {0: 0.0}))
+    workbench.workbench.method.rows["density"].fold.setChecked(True)
+    workbench.workbench.heatmap.choose_metric(SHIFT)
+    workbench.merging.set_memory(2 * 10**9)
+    return workbench
+
+
+@pytest.mark.parametrize("mode", ["dark", "light"])
+def test_a_method_with_many_parameters_looks_as_it_should(
+    sparse: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode
+) -> None:
+    theme.apply(qapp, mode)
+    sparse.resize(1280, 720)
+    check(sparse, f"method-{mode}", tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["dark", "light"])
+def test_the_list_of_methods_looks_as_it_should(
+    sparse: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode
+) -> None:
+    theme.apply(qapp, mode)
+    popup = sparse.workbench.method.method.open()
+    check(popup, f"chooser-{mode}", tmp_path)
+    popup.close()
+
+
+@pytest.mark.parametrize("mode", ["dark", "light"])
+def test_the_plan_looks_as_it_should(
+    sparse: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode, qtbot: QtBot
+) -> None:
+    theme.apply(qapp, mode)
+    sparse.actions_.run("plan")
+    sheet, job = sparse.planning.sheet, sparse.planning._job
+    assert sheet is not None
+    assert job is not None
+    result = run_job("plan", {**job.params, "device": "cpu"}, JobControl(lambda *_: None))
+    sparse.desk.jobs.finished.emit(job, result, 0.1)
+    qtbot.waitUntil(lambda: bool(sheet.facts))
+    check(sheet, f"plan-{mode}", tmp_path)
+    sheet.close()
 
 
 def test_the_gate_notices_a_missing_panel() -> None:

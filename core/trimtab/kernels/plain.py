@@ -131,9 +131,15 @@ class TorchOps:
     def drop_below(self, values: Tensor, key: int, first: int, room: int) -> int:
         bits = _bits(values)
         at = bits == key
-        order = torch.cumsum(at, 0) + first
-        values.masked_fill_((bits < key) | (at & (order > room)), 0.0)
-        return first + int(at.sum())
+        equal = int(at.sum())
+        if first >= room:
+            values.masked_fill_(bits <= key, 0.0)
+        elif first + equal <= room:
+            values.masked_fill_(bits < key, 0.0)
+        else:
+            order = torch.cumsum(at, 0) + first
+            values.masked_fill_((bits < key) | (at & (order > room)), 0.0)
+        return first + equal
 
     def drop_random(self, values: Tensor, p: float, key: int, start: int) -> None:
         words = random_words(key, start, values.numel(), values.device)

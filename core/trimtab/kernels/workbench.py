@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from trimtab.kernels import rounding
 from trimtab.kernels.piece import Array, Ops
-from trimtab.kernels.whole import default_backend, make_ops
+from trimtab.kernels.whole import MEASURED, default_backend, make_ops
 
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
 _TORCH = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -24,8 +24,9 @@ class Workbench(Protocol):
     """One thread's place to work: takes float32 from the reader, gives bytes to the writer."""
 
     ops: Ops
-    #: elements of a piece
+    #: elements of a piece, and of one that is measured
     piece: int
+    measured: int
 
     def allocate(self, size: int) -> Bytes:
         """Return memory to read into, of so many bytes."""
@@ -51,6 +52,8 @@ class CpuBench:
 
     # small enough for a few slices to stay in the processor's cache
     piece = 1 << 17
+    # the same whatever the settings: sums do not depend on them
+    measured = MEASURED
     wants_stored = False
 
     def __init__(self, backend: str):
@@ -88,6 +91,7 @@ class CudaBench:
 
     # large enough for a kernel's launch to cost nothing beside its work
     piece = 1 << 23
+    measured = 1 << 23
     wants_stored = True
 
     def __init__(self, device: str):

@@ -21,7 +21,7 @@ from trimtab.errors import UserError
 from trimtab.kernels.piece import Array, Measured, Pass, Piece
 from trimtab.kernels.rounding import Conversion, compiled_conversion, plain_conversion
 from trimtab.kernels.threads import one_thread_each
-from trimtab.kernels.whole import MEASURED, added, default_backend
+from trimtab.kernels.whole import added, default_backend
 from trimtab.kernels.workbench import CpuBench, CudaBench, make_bench
 from trimtab.merging.companions import companion_files, written_files
 from trimtab.merging.memory import Memory
@@ -265,8 +265,7 @@ class _Hand:
         measure = task.work.passes[task.phase].measure
         carry: dict[Any, Any] = {}
         total: Measured | None = None
-        # pieces of one size whatever the settings: sums do not depend on them
-        for low, high in self._edges(task.item, MEASURED):
+        for low, high in self._edges(task.item, self._bench.measured):
             self._stream.control.check()
             with self._bench.working():
                 total = added(total, measure(self._piece(task, low, high, carry)))
@@ -277,7 +276,8 @@ class _Hand:
         method = self._stream.plan.method
         carry: dict[Any, Any] = {}
         # what was kept of a pass is kept by its pieces
-        step = MEASURED if task.work.stores[task.item.unit] is not None else self._bench.piece
+        kept = task.work.stores[task.item.unit] is not None
+        step = self._bench.measured if kept else self._bench.piece
         for low, high in self._edges(task.item, step):
             self._stream.control.check()
             with self._bench.working():

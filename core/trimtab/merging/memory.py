@@ -30,6 +30,7 @@ class Memory:
         self._limit = limit
         self._free = math.inf if limit is None else limit - _own_size() - _MARGIN
         bench = CpuBench if device == "cpu" else CudaBench
+        self._on_cpu = device == "cpu"
         self._each = max(
             (_need(plan, tensor, bench.piece) for tensor in plan.tensors), default=0
         )  # fmt: skip
@@ -53,7 +54,8 @@ class Memory:
     def keeps_store(self, tensor: PlannedTensor) -> bool:
         """Whether the masks found in a measuring pass may be kept for the merging one."""
         bits = tensor.numel * max(len(tensor.models), 1) // 8
-        return bits <= min(_KEPT_MASKS, self._free / 4)
+        # a GPU makes them again sooner than the bus brings them back
+        return self._on_cpu and bits <= min(_KEPT_MASKS, self._free / 4)
 
 
 def _need(plan: Plan, tensor: PlannedTensor, piece: int) -> int:

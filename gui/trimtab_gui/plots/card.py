@@ -24,6 +24,7 @@ from trimtab_gui import theme
 from trimtab_gui.plots import export
 from trimtab_gui.plots.legend import Legend
 from trimtab_gui.widgets.buttons import quiet_button
+from trimtab_gui.widgets.formula_popup import formula_popup
 from trimtab_gui.widgets.job_bar import ProgressLine
 from trimtab_gui.widgets.labels import ElidedLabel, label, set_tone
 from trimtab_gui.widgets.panel import Surface
@@ -156,7 +157,7 @@ class PlotCard(Surface):
         """Open the popup with formula and reference below the (i) and return it."""
         if self._popup is not None:
             self._popup.deleteLater()
-        self._popup = _formula_popup(self, self._formula)
+        self._popup = formula_popup(self, self._formula)
         self._popup.move(self._info.mapToGlobal(QPoint(0, self._info.height() + 4)))
         self._popup.show()
         return self._popup
@@ -268,32 +269,3 @@ class _Notice(QWidget):
         tone = "danger" if self._state == "error" else "muted"
         mark = theme.icon(_STATE_ICONS.get(self._state, "chart-line"), tone)
         self._icon.setPixmap(mark.pixmap(QSize(28, 28), self.devicePixelRatioF()))
-
-
-def _formula_popup(card: PlotCard, parts: tuple[str, str, str, str, str]) -> QFrame:
-    name, sentence, formula, value_range, reference = parts
-    popup = QFrame(card, Qt.WindowType.Popup)
-    popup.setObjectName("formula")
-    popup.setAttribute(Qt.WidgetAttribute.WA_TranslucentBackground)
-    popup.setFixedWidth(360)
-    surface = Surface(popup)
-    whole = QVBoxLayout(popup)
-    whole.setContentsMargins(0, 0, 0, 0)
-    whole.addWidget(surface)
-    rows = QVBoxLayout(surface)
-    rows.setContentsMargins(14, 12, 14, 12)
-    rows.setSpacing(6)
-    shown = [
-        label(name, "title"),
-        label(sentence, "body"),
-        label(formula, "body", "accent"),
-        label(value_range, "caption", "muted"),
-        label(reference, "caption", "muted"),
-    ]
-    for line in shown:
-        line.setWordWrap(True)
-        line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        line.setVisible(bool(line.text()))
-        rows.addWidget(line)
-    popup.setFixedHeight(whole.heightForWidth(popup.width()))
-    return popup

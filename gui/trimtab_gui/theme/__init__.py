@@ -152,23 +152,34 @@ class HasIcon(Protocol):
     def setIcon(self, icon: QIcon, /) -> None: ...
 
 
-def bind_icon(target: HasIcon, name: str, role: str = "muted") -> None:
-    """Give a button or action an icon that follows the theme for as long as the target lives."""
+def bind_icon(target: HasIcon, name: str, role: str = "muted") -> BoundIcon | None:
+    """Give a button or action an icon that follows the theme for as long as the target lives.
+
+    What is returned, for a QObject, changes the icon to another.
+    """
     target.setIcon(icon(name, role))
-    if isinstance(target, QObject):
-        follower = _IconFollower(target, name, role)
-        manager().changed.connect(follower.refresh)
+    if not isinstance(target, QObject):
+        return None
+    follower = BoundIcon(target, name, role)
+    manager().changed.connect(follower.refresh)
+    return follower
 
 
-class _IconFollower(QObject):
-    """A child of the target, so that the connection ends with it."""
+class BoundIcon(QObject):
+    """The icon of a target: a child of it, so that the connection ends with it."""
 
     def __init__(self, target: QObject, name: str, role: str) -> None:
         super().__init__(target)
         self._name = name
         self._role = role
 
+    def set_icon(self, name: str) -> None:
+        """Show another icon."""
+        self._name = name
+        self.refresh()
+
     def refresh(self) -> None:
+        """Draw the icon in the theme in force."""
         target = self.parent()
         set_icon = getattr(target, "setIcon", None)
         if set_icon is not None:

@@ -117,6 +117,10 @@ QAbstractItemView {{
   border-radius: {r}px; gridline-color: {line}; outline: none;
   selection-background-color: {hover}; selection-color: {text};
 }}
+QAbstractItemView[kind="plain"] {{ background: transparent; border: none; }}
+QTableView::item {{ padding: 0 8px; }}
+QTableView::item:selected {{ background: {hover}; color: {text}; }}
+QAbstractScrollArea::corner {{ background: transparent; border: none; }}
 QHeaderView {{ background: {panel}; border: none; }}
 QHeaderView::section {{
   background: {panel}; color: {muted}; border: none; border-bottom: 1px solid {line};

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from PySide6.QtWidgets import QHBoxLayout
+from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QStackedWidget, QWidget
 
 from trimtab_gui import texts
 from trimtab_gui.desk import Desk
-from trimtab_gui.widgets import Gauge, Panel
+from trimtab_gui.widgets import Gauge, Panel, Unknown
+
+_UNKNOWN_HEIGHT = 76
 
 
 class DistancePanel(Panel):
@@ -25,23 +26,36 @@ class DistancePanel(Panel):
         row.setSpacing(4)
         row.addWidget(self.moved)
         row.addWidget(self.kept)
-        self.body.addLayout(row)
-        for signal in (desk.figures_changed, desk.recipe_changed, desk.active_changed):
+        gauges = QWidget()
+        gauges.setLayout(row)
+        row.setContentsMargins(0, 0, 0, 0)
+        self.unknown = Unknown()
+        self._pages = QStackedWidget()
+        self._pages.addWidget(gauges)
+        self._pages.addWidget(self.unknown)
+        self._pages.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        self.body.addWidget(self._pages)
+        for signal in (
+            desk.figures_changed, desk.recipe_changed, desk.active_changed, desk.figures_moved,
+        ):  # fmt: skip
             signal.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
         """Bring the gauges up to date."""
         desk, figures, i = self._desk, self._desk.figures, self._desk.active
-        if figures is None or desk.coefficients is None or i < 0:
+        unknown = bool(desk.movement_unknown)
+        self._pages.setCurrentIndex(1 if unknown else 0)
+        # a method of which nothing is known has many parameters: leave them the room
+        self._pages.setFixedHeight(_UNKNOWN_HEIGHT if unknown else self.moved.sizeHint().height())
+        self.unknown.set_text(desk.movement_unknown)
+        if figures is None or desk.movement is None or i < 0:
             self.set_aside("")
             self.moved.set_value(None, "–", "")
             self.kept.set_value(None, "–", "")
             return
-        now = figures.totals(desk.coefficients, i)
-        alone = np.zeros_like(desk.coefficients)
-        alone[:, i] = 1.0
-        full = figures.totals(alone, i)
+        now = figures.totals(desk.movement, i)
+        full = figures.totals(figures.alone(i), i)
         self.set_aside(self.tr("from weights alone"))
         complete = desk.lineup is not None and desk.lineup.base is not None
         if math.isnan(now.moved):

@@ -60,6 +60,7 @@ class HeatmapCard(PlotCard):
         desk.selection.changed.connect(self._selected)
         desk.figures_changed.connect(self.rebuild)
         desk.recipe_changed.connect(self._recipe_changed)
+        desk.figures_moved.connect(self._recipe_changed)
         desk.active_changed.connect(self._active_changed)
         self._grid: object = None
         self.rebuild()
@@ -88,7 +89,6 @@ class HeatmapCard(PlotCard):
         if self._grid is not grid:
             self._grid = grid
             self.view.set_grid(list(grid.rows), list(grid.columns), grid.cells)
-        self.set_state("ready")
         self._show_header(True)
         self._redraw()
 
@@ -166,10 +166,10 @@ class HeatmapCard(PlotCard):
             return
         metric = self.metric_id
         if metric == SHIFT:
-            if desk.coefficients is None:
+            if desk.movement is None:
                 values = np.full(figures.grid.n_groups, np.nan)
             else:
-                values = figures.shift(desk.coefficients)
+                values = desk.movement.shift
             self.set_formula(self._shift_title(), *SHIFT_TEXTS)
             title, signed = self._shift_title(), False
         else:
@@ -179,9 +179,19 @@ class HeatmapCard(PlotCard):
                 found.title, found.sentence, found.formula, found.value_range, found.reference
             )
             title, signed = found.title, found.signed
+        if metric == SHIFT and desk.movement is None:
+            self.set_state("empty", self._why_no_shift())
+        else:
+            self.set_state("ready")
         self.vector_box.setEnabled(metric not in (SHIFT, "alignment"))
         self.view.set_values(values, signed=signed, label=title, fmt=texts.significant)
         self.view.set_summary(self._summary(title, values))
+
+    def _why_no_shift(self) -> str:
+        desk = self._desk
+        if desk.method_error is not None:
+            return desk.method_error.what
+        return desk.movement_unknown
 
     def _summary(self, title: str, values: np.ndarray) -> str:
         if np.isnan(values).all():

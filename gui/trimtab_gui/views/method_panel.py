@@ -2,66 +2,108 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
-from PySide6.QtCore import QSize, Qt
-from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QComboBox, QFrame, QScrollArea, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtCore import QPoint, QSize, Qt
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from trimtab.methods import get_method, methods
 from trimtab.project import Edit
 from trimtab.project.edits import (
+    clear_weight,
     reset_layer_ratios,
     set_method,
     set_module_factor,
-    set_parameter,
     set_ratio,
 )
 from trimtab_gui import theme
 from trimtab_gui.desk import Desk
-from trimtab_gui.undo import gesture
+from trimtab_gui.views.gestures import Gestures, show_value
+from trimtab_gui.views.parameter_row import ParameterRow, Varied
 from trimtab_gui.views.profile_card import RATIO_MAXIMUM
-from trimtab_gui.widgets import Panel, RatioSlider, label
+from trimtab_gui.views.seed_row import SeedRow
+from trimtab_gui.widgets import (
+    Chooser,
+    Panel,
+    RatioSlider,
+    fold_button,
+    label,
+    quiet_button,
+)
 from trimtab_gui.widgets.buttons import link_button
+from trimtab_gui.widgets.chooser import Entry
+from trimtab_gui.widgets.formula_popup import formula_popup
 
 MODULE_MAXIMUM = 150.0
-# a key pressed again within this time belongs to the same undo step
-RUN_ON_S = 0.8
+_ROOMY = 800
 
 
 class MethodPanel(Panel):
-    """Every gesture on a slider is one undoable edit."""
+    """The form is made from what the method says of itself; every gesture is one undoable edit."""
 
     def __init__(self, desk: Desk) -> None:
         super().__init__("Method")
         self.set_title(self.tr("Method"))
         self._desk = desk
-        self._key = ""
-        self._last_key = ""
-        self._last_end = 0.0
-        self._last_slider: RatioSlider | None = None
+        self._gestures = Gestures(desk)
         self.ratios: list[RatioSlider] = []
-        self.parameters: dict[str, RatioSlider] = {}
+        self.weights: list[Varied] = []
+        self.rows: dict[str, ParameterRow] = {}
         self.modules: dict[str, RatioSlider] = {}
-        self.method = QComboBox()
-        self.method.setAccessibleName(self.tr("Merge method"))
-        for method in methods():
-            self.method.addItem(method.title, method.name)
-            tip = f"{method.sentence}\n{method.formula}\n{method.reference}"
-            self.method.setItemData(self.method.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
-        self.method.activated.connect(self._method_chosen)
+        self.info = quiet_button("information-outline", self.tr("About this method"))
+        self.info.setIconSize(QSize(14, 14))
+        self.info.clicked.connect(self.show_formula)
+        self.header_layout.addWidget(self.info)
+        self._popup: QFrame | None = None
+        self.method = Chooser(self.tr("Merge method"), self.tr("Search for a method"))
+        self.method.chosen.connect(self._method_chosen)
         self.body.addWidget(self.method)
+        self._sentence = label("", "caption", "muted")
+        self._sentence.setWordWrap(True)
+        self.body.addWidget(self._sentence)
         self._problem = label("", "caption", "danger")
         self._problem.setWordWrap(True)
         self.body.addWidget(self._problem)
+        self._ratio_rows, self._parameter_rows = QVBoxLayout(), QVBoxLayout()
+        for layout in (self._ratio_rows, self._parameter_rows):
+            layout.setSpacing(8)
+        self._reset = link_button(self.tr("Reset curve"))
+        self._reset.setFont(theme.font("caption"))
+        self._reset.setStyleSheet("padding-left: 0;")
+        self._reset.clicked.connect(self._reset_curve)
+        self.seed = SeedRow(desk)
+        self.fold = fold_button(self.tr("Modules"))
+        self._module_box = QWidget()
+        self._module_rows = QVBoxLayout(self._module_box)
+        self._module_rows.setContentsMargins(0, 0, 0, 0)
+        self._module_rows.setSpacing(8)
+        self._module_box.hide()
+        self.fold.toggled.connect(self._folded)
+        self.body.addWidget(self._scrolled(), 1)
+        self._shape: object = None
+        self._lineup: object = None
+        self._inside: tuple[str, ...] = ()
+        for signal in (
+            desk.recipe_changed, desk.project_changed, desk.lineup_changed, desk.figures_changed,
+            desk.figures_moved, desk.active_changed, desk.methods_changed,
+        ):  # fmt: skip
+            signal.connect(self.refresh)
+        self.refresh()
+
+    def _scrolled(self) -> QScrollArea:
         content = QWidget()
         content.setObjectName("scrolled")
-        self._rows = QVBoxLayout(content)
-        self._rows.setContentsMargins(0, 0, 6, 0)
-        self._rows.setSpacing(8)
+        rows = QVBoxLayout(content)
+        rows.setContentsMargins(0, 0, 6, 0)
+        rows.setSpacing(8)
+        rows.addLayout(self._ratio_rows)
+        rows.addWidget(self._reset, 0, Qt.AlignmentFlag.AlignLeft)
+        rows.addLayout(self._parameter_rows)
+        rows.addWidget(self.seed)
+        rows.addWidget(self.fold, 0, Qt.AlignmentFlag.AlignLeft)
+        rows.addWidget(self._module_box)
+        rows.addStretch(1)
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
@@ -69,76 +111,96 @@ class MethodPanel(Panel):
         area.setWidget(content)
         area.viewport().setAutoFillBackground(False)
         area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        area.setMinimumHeight(120)
-        self.body.addWidget(area, 1)
-        self._ratio_rows = QVBoxLayout()
-        self._parameter_rows = QVBoxLayout()
-        self._module_rows = QVBoxLayout()
-        for layout in (self._ratio_rows, self._parameter_rows, self._module_rows):
-            layout.setSpacing(8)
-        self._reset = link_button(self.tr("Reset curve"))
-        self._reset.setFont(theme.font("caption"))
-        self._reset.setStyleSheet("padding-left: 0;")
-        self._reset.clicked.connect(self._reset_curve)
-        self.fold = QToolButton()
-        self.fold.setText(self.tr("Modules"))
-        self.fold.setFont(theme.font("caption"))
-        self.fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.fold.setCheckable(True)
-        self.fold.setIconSize(QSize(14, 14))
-        self.fold.setProperty("kind", "fold")
-        theme.bind_icon(self.fold, "chevron-right")
-        self.fold.toggled.connect(self._folded)
-        self._module_box = QWidget()
-        self._module_box.setLayout(self._module_rows)
-        self._module_rows.setContentsMargins(0, 0, 0, 0)
-        self._module_box.hide()
-        self._rows.addLayout(self._ratio_rows)
-        self._rows.addWidget(self._reset, 0, Qt.AlignmentFlag.AlignLeft)
-        self._rows.addLayout(self._parameter_rows)
-        self._rows.addWidget(self.fold, 0, Qt.AlignmentFlag.AlignLeft)
-        self._rows.addWidget(self._module_box)
-        self._rows.addStretch(1)
-        self._shape: object = None
-        self._lineup: object = None
-        self._inside: tuple[str, ...] = ()
-        desk.recipe_changed.connect(self.refresh)
-        desk.project_changed.connect(self.refresh)
-        desk.lineup_changed.connect(self.refresh)
-        desk.figures_changed.connect(self.refresh)
-        desk.active_changed.connect(self.refresh)
-        self.refresh()
+        area.setMinimumHeight(100)
+        self.area = area
+        return area
+
+    @property
+    def parameters(self) -> dict[str, RatioSlider]:
+        """The sliders of the parameters that are numbers."""
+        return {name: row.slider for name, row in self.rows.items() if row.slider is not None}
 
     def refresh(self) -> None:
-        """Show the recipe; the sliders are made anew only when there are others."""
+        """Show the recipe; the controls are made anew only when there are others."""
         desk = self._desk
-        recipe = desk.recipe
+        recipe, method = desk.recipe, desk.method
         modules = self._module_names()
         names = [desk.name(i) for i in range(len(recipe.finetuned))]
-        shape = (names, recipe.method, modules)
+        shape = (names, recipe.method, modules, method)
         if shape != self._shape:
             self._shape = shape
             self._build(names, modules)
-        method = get_method(recipe.method)
-        self.method.setCurrentIndex(self.method.findData(recipe.method))
-        self.method.setToolTip(f"{method.sentence}\n{method.formula}\n{method.reference}")
-        for i, slider in enumerate(self.ratios):
-            _show(slider, recipe.finetuned[i].ratio)
-            active = len(names) > 1 and i == desk.active
-            slider.set_label(f"λ  {names[i]}{'  ·  ' + self.tr('curve') if active else ''}")
-        for parameter in method.parameters:
-            _show(self.parameters[parameter.name],
-                  recipe.parameters.get(parameter.name, parameter.default))  # fmt: skip
+        self._offer(len(names))
+        self.method.set_current(recipe.method, recipe.method)
+        self.method.setToolTip(method.sentence if method is not None else "")
+        self._sentence.setText(method.sentence if method is not None else "")
+        self._show_sentence()
+        self.info.setVisible(method is not None)
+        weighted = method is None or method.weighted
         i = desk.active
+        for k, (slider, weight) in enumerate(zip(self.ratios, self.weights, strict=True)):
+            model = recipe.finetuned[k]
+            show_value(slider, model.ratio)
+            active = len(names) > 1 and k == i
+            slider.set_label(f"λ  {names[k]}{'  ·  ' + self.tr('curve') if active else ''}")
+            slider.setVisible(weighted)
+            weight.setVisible(weighted and model.weight is not None)
+            if model.weight is not None:
+                value = model.weight
+                weight.show_values(value if isinstance(value, list) else [value])
+        for row in self.rows.values():
+            row.show_recipe(recipe)
+        self.seed.show_seed(recipe.seed)
+        self.seed.setVisible(method is not None and method.random)
         for module, slider in self.modules.items():
-            _show(slider, 100.0 * recipe.finetuned[i].modules.get(module, 1.0))
-        self._reset.setVisible(i >= 0 and bool(recipe.finetuned[i].layers))
-        self.fold.setVisible(bool(self.modules))
+            show_value(slider, 100.0 * recipe.finetuned[i].modules.get(module, 1.0))
+        self._reset.setVisible(weighted and i >= 0 and bool(recipe.finetuned[i].layers))
+        self.fold.setVisible(weighted and bool(self.modules))
+        self._module_box.setVisible(weighted and self.fold.isChecked())
         changed = i >= 0 and bool(recipe.finetuned[i].modules)
         self.fold.setText(self.tr("Modules · changed") if changed else self.tr("Modules"))
         error = desk.method_error
         self._problem.setText(f"{error.what} {error.fix}" if error is not None else "")
         self._problem.setVisible(error is not None)
+
+    def _show_sentence(self) -> None:
+        # where the window is low the form needs the room; the (i) tells the sentence too
+        roomy = self.window().height() >= _ROOMY
+        self._sentence.setVisible(roomy and bool(self._sentence.text()))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._show_sentence()
+
+    def _offer(self, count: int) -> None:
+        entries = [
+            Entry(m.name, m.title, m.sentence, heading, m.refusal(count) if count else "")
+            for heading, group in self._desk.catalogue.groups()
+            for m in group
+        ]
+        if tuple(entries) != self.method.entries():
+            self.method.set_entries(entries)
+
+    def show_formula(self) -> QFrame:
+        """Open the popup with formula and reference below the (i) and return it."""
+        method = self._desk.method
+        assert method is not None
+        if self._popup is not None:
+            self._popup.deleteLater()
+        least, most = method.takes
+        takes = self.tr("takes {n}").format(n=least) if most == least else (
+            self.tr("takes {n} and more").format(n=least) if most is None
+            else self.tr("takes {n} to {m}").format(n=least, m=most)
+        )  # fmt: skip
+        parts = (
+            method.title, method.sentence, method.formula,
+            self.tr("{takes} fine-tuned models").format(takes=takes), method.reference,
+        )  # fmt: skip
+        self._popup = formula_popup(self, parts)
+        corner = self.info.mapToGlobal(QPoint(self.info.width(), self.info.height() + 4))
+        self._popup.move(corner.x() - self._popup.width(), corner.y())
+        self._popup.show()
+        return self._popup
 
     def _module_names(self) -> tuple[str, ...]:
         lineup = self._desk.lineup
@@ -153,78 +215,64 @@ class MethodPanel(Panel):
         return self._inside
 
     def _build(self, names: list[str], modules: tuple[str, ...]) -> None:
-        for slider in (*self.ratios, *self.parameters.values(), *self.modules.values()):
-            slider.hide()
-            slider.deleteLater()
-        self.ratios, self.parameters, self.modules = [], {}, {}
-        desk = self._desk
+        old = (*self.ratios, *self.weights, *self.rows.values(), *self.modules.values())
+        for widget in old:
+            widget.hide()
+            widget.deleteLater()
+        self.ratios, self.weights, self.rows, self.modules = [], [], {}, {}
+        desk, gestures = self._desk, self._gestures
         for i, name in enumerate(names):
-            slider = RatioSlider(f"λ  {name}", 0.0, RATIO_MAXIMUM, 1.0, 0.01, "finetuned")
+            slider = RatioSlider(
+                f"λ  {name}", 0.0, RATIO_MAXIMUM, 1.0, 0.01, "finetuned", color_index=i
+            )
             slider.setToolTip(self.tr("The ratio of {name} where its curve has no point of its own")
                               .format(name=name))  # fmt: skip
-            self._connect(slider, partial(self._ratio_edit, i))
+            gestures.connect(slider, partial(self._ratio_edit, i))
             slider.drag_started.connect(partial(desk.set_active, i))
+            weight = Varied(self.tr("× weight of {name}").format(name=name))
+            weight.asked_for_one.connect(lambda i=i: desk.edit(clear_weight(desk.recipe, i)))
             self._ratio_rows.addWidget(slider)
+            self._ratio_rows.addWidget(weight)
             self.ratios.append(slider)
-        for p in get_method(desk.recipe.method).parameters:
-            slider = RatioSlider(p.title, p.minimum, p.maximum, p.default, 0.01, "accent")
-            slider.setToolTip(f"{p.sentence} {p.minimum:g} to {p.maximum:g}, default {p.default:g}")
-            self._connect(slider, partial(self._parameter_edit, p.name))
-            self._parameter_rows.addWidget(slider)
-            self.parameters[p.name] = slider
+            self.weights.append(weight)
+        method = desk.method
+        for parameter in () if method is None else method.parameters:
+            assert method is not None
+            row = ParameterRow(desk, gestures, method, parameter, names)
+            self._parameter_rows.addWidget(row)
+            self.rows[parameter.name] = row
         for module in modules:
             slider = RatioSlider(
                 module, 0.0, MODULE_MAXIMUM, 100.0, 1.0, "finetuned", decimals=0, suffix=" %"
             )
             slider.setToolTip(self.tr("The ratio in {module} is multiplied by this")
                               .format(module=module))  # fmt: skip
-            self._connect(slider, partial(self._module_edit, module))
+            gestures.connect(slider, partial(self._module_edit, module))
             self._module_rows.addWidget(slider)
             self.modules[module] = slider
+        self._order_tabs()
 
+    def _order_tabs(self) -> None:
         # what is made anew would come last for the Tab key: put it where it is seen
-        order: list[QWidget] = [
-            self.method,
-            *(s.track for s in self.ratios),
-            self._reset,
-            *(s.track for s in self.parameters.values()),
-            self.fold,
-            *(s.track for s in self.modules.values()),
-        ]
+        order: list[QWidget] = [self.info, self.method]
+        for slider, weight in zip(self.ratios, self.weights, strict=True):
+            order += [slider.track, weight.link]
+        order.append(self._reset)
+        for row in self.rows.values():
+            order += row.focus_order()
+        order += [self.seed.field, self.seed.dice, self.fold]
+        order += [slider.track for slider in self.modules.values()]
         for before, after in pairwise(order):
             self.setTabOrder(before, after)
 
     def _ratio_edit(self, index: int, value: float, key: str) -> Edit:
         return set_ratio(self._desk.recipe, index, value, key)
 
-    def _parameter_edit(self, name: str, value: float, key: str) -> Edit:
-        return set_parameter(self._desk.recipe, name, value, key)
-
     def _module_edit(self, module: str, percent: float, key: str) -> Edit:
         factor = round(percent / 100.0, 4)
         return set_module_factor(self._desk.recipe, self._desk.active, module, factor, key)
 
-    def _connect(self, slider: RatioSlider, make: Callable[[float, str], Edit]) -> None:
-        slider.drag_started.connect(partial(self._drag_started, slider))
-        slider.value_moved.connect(
-            lambda value: self._desk.edit(make(value, self._key or gesture("slider")))
-        )
-        slider.drag_finished.connect(self._drag_finished)
-
-    def _drag_started(self, slider: RatioSlider) -> None:
-        # presses of a key in quick succession are one gesture; each drag is one of its own
-        by_key = QGuiApplication.mouseButtons() == Qt.MouseButton.NoButton
-        soon = time.monotonic() - self._last_end < RUN_ON_S
-        run_on = by_key and soon and slider is self._last_slider
-        self._key = self._last_key if run_on else gesture("slider")
-        self._last_slider = slider
-
-    def _drag_finished(self) -> None:
-        self._last_key, self._last_end = self._key, time.monotonic()
-        self._key = ""
-
-    def _method_chosen(self) -> None:
-        name = str(self.method.currentData())
+    def _method_chosen(self, name: str) -> None:
         if name != self._desk.recipe.method:
             self._desk.edit(set_method(self._desk.recipe, name))
 
@@ -234,9 +282,3 @@ class MethodPanel(Panel):
 
     def _folded(self, open_: bool) -> None:
         self._module_box.setVisible(open_)
-        self.fold.setIcon(theme.icon("chevron-down" if open_ else "chevron-right"))
-
-
-def _show(slider: RatioSlider, value: float) -> None:
-    if slider.value() != value:
-        slider.set_value(value)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
-from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit
+from PySide6.QtCore import QSize, Signal
+from PySide6.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QPushButton
 
 from trimtab.project.edits import set_output
 from trimtab_gui import texts
 from trimtab_gui.desk import Desk
 from trimtab_gui.merging import Merging, free_bytes, output_size
+from trimtab_gui.views.output_options import OutputOptions, options_text
+from trimtab_gui.views.recipe_card import RecipeCard
 from trimtab_gui.widgets import Banner, Panel, label, primary_button, quiet_button
 from trimtab_gui.widgets.labels import ElidedLabel
 
@@ -22,6 +25,7 @@ class OutputPanel(Panel):
     """The button is off while something is missing, and says what."""
 
     merge_requested = Signal()
+    plan_requested = Signal()
 
     def __init__(self, desk: Desk, merging: Merging) -> None:
         super().__init__("Output")
@@ -46,22 +50,41 @@ class OutputPanel(Panel):
         for key in _DTYPES:
             self.dtype.addItem(names[key], key)
         self.dtype.activated.connect(self._dtype_chosen)
+        self.more = quiet_button("tune-variant", self.tr("Shards, device and memory"))
+        self.more.setIconSize(QSize(14, 14))
+        self.more.clicked.connect(self.show_options)
+        self.header_layout.addWidget(self.more)
+        self.recipe = RecipeCard()
+        self._options = ElidedLabel("", "caption", "muted")
         self._needs = ElidedLabel("", "caption", "muted")
         self._reason = label("", "caption", "muted")
         self._reason.setWordWrap(True)
         self.question = Banner()
         self.button = primary_button(self.tr("Merge and save"), "source-merge")
         self.button.clicked.connect(self.merge_requested)
+        self.plan = QPushButton(self.tr("Plan…"))
+        self.plan.setToolTip(self.tr("See what will be done with each tensor before it is done"))
+        self.plan.clicked.connect(self.plan_requested)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(8)
+        buttons.addWidget(self.plan)
+        buttons.addWidget(self.button, 1)
+        self.body.addWidget(self.recipe)
         self.body.addWidget(self.dtype)
         self.body.addLayout(row)
+        self.body.addWidget(self._options)
         self.body.addWidget(self._needs)
         self.body.addWidget(self._reason)
         self.body.addWidget(self.question)
-        self.body.addWidget(self.button)
+        self.body.addLayout(buttons)
+        for before, after in pairwise(
+            (self.more, self.recipe, self.dtype, self.folder, choose, self.plan, self.button)
+        ):
+            self.setTabOrder(before, after)
         merging.changed.connect(self.refresh)
         merging.exists.connect(self._ask)
         for signal in (desk.recipe_changed, desk.project_changed, desk.lineup_changed,
-                       desk.figures_changed):  # fmt: skip
+                       desk.figures_changed, desk.figures_moved, desk.devices_changed):  # fmt: skip
             signal.connect(self.refresh)
         self.refresh()
 
@@ -89,6 +112,11 @@ class OutputPanel(Panel):
                         memory=texts.size(memory),
                     )
                 )  # fmt: skip
+        self.recipe.show_recipe(desk.recipe)
+        options = options_text(desk, merging)
+        self._options.setText(options)
+        self._options.setVisible(bool(options))
+        self.plan.setEnabled(merging.plan_obstacle() is None and not merging.running)
         reason = merging.obstacle()
         self.button.setEnabled(reason is None)
         self.button.setToolTip(reason or self.tr("Write the merged model to the folder above"))
@@ -97,6 +125,12 @@ class OutputPanel(Panel):
         self._reason.setVisible(told)
         if reason is not None or not output.exists():
             self.question.hide()
+
+    def show_options(self) -> OutputOptions:
+        """Open what seldom changes."""
+        popup = OutputOptions(self._desk, self._merging, self)
+        popup.open_above(self.more)
+        return popup
 
     def choose_folder(self) -> None:
         """Ask for the folder."""

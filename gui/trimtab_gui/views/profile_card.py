@@ -50,6 +50,8 @@ class ProfileCard(PlotCard):
         desk.selection.hovered.connect(self._pointed_at)
         desk.figures_changed.connect(self.rebuild)
         desk.recipe_changed.connect(self.redraw)
+        desk.figures_moved.connect(self.redraw)
+        desk.methods_changed.connect(self.redraw)
         desk.active_changed.connect(self.redraw)
         theme.manager().changed.connect(self._legend)
         self.rebuild()
@@ -82,8 +84,8 @@ class ProfileCard(PlotCard):
         ]
         if figures.has_alignment:
             curves.append(Curve("a", "|a| alignment", "aligned", figures.alignment_curve()))
-        if desk.coefficients is not None:
-            shift = figures.by_column(figures.shift(desk.coefficients))
+        if desk.movement is not None:
+            shift = figures.by_column(desk.movement.shift)
             name = f"|merged − {desk.reference_word}|"
             curves.insert(0, Curve("shift", name, "merged", shift, fill=True))
         self.view.set_curves(curves)
@@ -92,17 +94,25 @@ class ProfileCard(PlotCard):
 
     def _models_drawn(self, figures: Figures) -> list[int]:
         """The active model and those that take part: one at ratio 0 would only set the scale."""
-        coefficients = self._desk.coefficients
-        return [
-            i
-            for i in range(figures.n_models)
-            if i == self._desk.active or coefficients is None or coefficients[:, i].any()
-        ]
+        movement = self._desk.movement
+        models = self._desk.recipe.finetuned
+        if movement is not None:
+            part = movement.taking_part.tolist()
+        elif self._weighted:
+            part = [bool(m.ratio or any(m.layers.values())) for m in models]
+        else:
+            part = [True] * len(models)
+        return [i for i in range(figures.n_models) if i == self._desk.active or part[i]]
+
+    @property
+    def _weighted(self) -> bool:
+        method = self._desk.method
+        return method is None or method.weighted
 
     def _draw_ratio(self) -> None:
         desk, figures = self._desk, self._desk.figures
         i = desk.active
-        if figures is None or i < 0:
+        if figures is None or i < 0 or not self._weighted:
             self.view.set_ratio(None)
             return
         model = desk.recipe.finetuned[i]
@@ -131,8 +141,11 @@ class ProfileCard(PlotCard):
             entries.append((theme.role_color("finetuned", others[0]), text))
         if figures.has_alignment:
             entries.append(("aligned", "|a| alignment"))
-        if figures.n_models:
+        if figures.n_models and desk.movement is not None:
             entries.append(("merged", f"|merged − {desk.reference_word}|"))
+        elif desk.movement_unknown:
+            entries.append(("line", self.tr("merged: not known yet")))
+        if figures.n_models and self._weighted:
             entries.append(("accent", self.tr("ratio λ(layer) — drag")))
         self.set_legend(entries)
 

@@ -8,7 +8,6 @@ from trimtab.inspection.metrics import (
     BY_ID,
     alignment_norm,
     cosine,
-    merged_shift,
     relative_norm,
     rollback,
     sign_conflict,
@@ -43,7 +42,9 @@ class SelectionPanel(Panel):
         self.body.addStretch(1)
         desk.selection.changed.connect(self.refresh)
         desk.selection.hovered.connect(self.refresh)
-        for signal in (desk.figures_changed, desk.recipe_changed, desk.active_changed):
+        for signal in (
+            desk.figures_changed, desk.recipe_changed, desk.active_changed, desk.figures_moved,
+        ):  # fmt: skip
             signal.connect(self.refresh)
         self.refresh()
 
@@ -132,27 +133,23 @@ class SelectionPanel(Panel):
         return rows
 
     def _merged_rows(self, figures: Figures, groups: tuple[int, ...], i: int) -> Rows:
-        coefficients = self._desk.coefficients
-        if coefficients is None:
-            return []
-        recipe = self._desk.recipe
+        desk = self._desk
+        recipe, movement, method = desk.recipe, desk.movement, desk.method
         chosen = list(groups)
-        ratios = recipe.ratios(
-            figures.grid.layers[chosen], tuple(figures.grid.modules[g] for g in chosen)
-        )[:, i]
-        low, high = float(ratios.min()), float(ratios.max())
-        ratio = f"{low:.2f}" if math.isclose(low, high) else f"{low:.2f} – {high:.2f}"
-        shift = merged_shift(figures.groups, coefficients)[chosen]
-        total = math.sqrt(float((shift**2).sum()))
-        return [
-            (
-                self.tr("ratio here"),
-                ratio.replace("-", "−"),
-                self.tr("The ratio of {name} in these tensors").format(name=self._desk.name(i)),
-            ),
-            (
-                f"|merged − {self._desk.reference_word}|",
-                texts.significant(total),
-                self.tr("How far the merged model will be from the reference here: √(cᵀ G c)"),
-            ),
-        ]
+        rows: Rows = []
+        if method is None or method.weighted:
+            ratios = recipe.ratios(
+                figures.grid.layers[chosen], tuple(figures.grid.modules[g] for g in chosen)
+            )[:, i]
+            low, high = float(ratios.min()), float(ratios.max())
+            ratio = f"{low:.2f}" if math.isclose(low, high) else f"{low:.2f} – {high:.2f}"
+            tip = self.tr("The ratio of {name} in these tensors").format(name=desk.name(i))
+            rows.append((self.tr("ratio here"), ratio.replace("-", "−"), tip))
+        name = f"|merged − {desk.reference_word}|"
+        if movement is None:
+            if desk.movement_unknown:
+                rows.append((name, "–", desk.movement_unknown))
+            return rows
+        total = math.sqrt(float((movement.shift[chosen] ** 2).sum()))
+        tip = self.tr("How far the merged model will be from the reference here: √(cᵀ G c)")
+        return [*rows, (name, texts.significant(total), tip)]

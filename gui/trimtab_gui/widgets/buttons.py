@@ -41,6 +41,23 @@ def link_button(text: str) -> QPushButton:
     return result
 
 
+def fold_button(text: str) -> QToolButton:
+    """Return a button that opens and closes what lies below it; an arrow shows which."""
+    result = QToolButton()
+    result.setText(text)
+    result.setFont(theme.font("caption"))
+    result.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+    result.setCheckable(True)
+    result.setIconSize(QSize(14, 14))
+    result.setProperty("kind", "fold")
+    arrow = theme.bind_icon(result, "chevron-right")
+    assert arrow is not None
+    result.toggled.connect(
+        lambda open_: arrow.set_icon("chevron-down" if open_ else "chevron-right")
+    )
+    return result
+
+
 _BY_KEYBOARD = (
     Qt.FocusReason.TabFocusReason,
     Qt.FocusReason.BacktabFocusReason,

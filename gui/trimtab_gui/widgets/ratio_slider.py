@@ -26,6 +26,7 @@ from trimtab_gui import theme
 from trimtab_gui.widgets.labels import ElidedLabel
 from trimtab_gui.widgets.labels import label as make_label
 from trimtab_gui.widgets.paint import faded
+from trimtab_gui.widgets.slider_scale import EvenScale, SliderScale
 
 _HANDLE = 12.0
 _GROOVE = 4.0
@@ -39,9 +40,9 @@ class _Track(QSlider):
     released = Signal()
     edit = Signal(str)
 
-    def __init__(self, steps: int, page: int, role: str) -> None:
+    def __init__(self, steps: int, page: int, role: str, index: int) -> None:
         super().__init__(Qt.Orientation.Horizontal)
-        self._role = role
+        self._role, self._index = role, index
         self._held = False
         self.setRange(0, steps)
         self.setPageStep(page)
@@ -137,11 +138,11 @@ class _Track(QSlider):
         painter.setBrush(theme.color("line"))
         painter.drawRoundedRect(groove, _GROOVE / 2, _GROOVE / 2)
         on = self.isEnabled()
-        painter.setBrush(theme.role_color(self._role) if on else theme.color("muted"))
+        painter.setBrush(theme.role_color(self._role, self._index) if on else theme.color("muted"))
         done = QRectF(0, groove.top(), x, _GROOVE)
         painter.drawRoundedRect(done, _GROOVE / 2, _GROOVE / 2)
         if on and (self._held or self.underMouse()):
-            painter.setBrush(faded(theme.role_color(self._role), 0.22))
+            painter.setBrush(faded(theme.role_color(self._role, self._index), 0.22))
             painter.drawEllipse(QPointF(x, middle), 9, 9)
         painter.setBrush(theme.color("text" if on else "muted"))
         painter.drawEllipse(QPointF(x, middle), _HANDLE / 2, _HANDLE / 2)
@@ -152,7 +153,7 @@ class _Track(QSlider):
 
 
 class RatioSlider(QWidget):
-    """A value between ``minimum`` and ``maximum`` in whole ``step``s.
+    """A value between ``minimum`` and ``maximum`` in whole ``step``s, or on a ``scale``.
 
     One gesture (a drag, a key, a turn of the wheel, a typed number) is one pair of
     ``drag_started`` and ``drag_finished``; ``value_moved`` follows the hand in between.
@@ -173,12 +174,15 @@ class RatioSlider(QWidget):
         decimals: int = 2,
         suffix: str = "",
         parent: QWidget | None = None,
+        *,
+        color_index: int = 0,
+        scale: SliderScale | None = None,
     ) -> None:
         super().__init__(parent)
-        self._minimum, self._maximum = minimum, maximum
-        self._step, self._decimals, self._suffix = step, decimals, suffix
+        self._scale: SliderScale = scale or EvenScale(minimum, maximum, step, decimals, suffix)
+        self._minimum, self._maximum = self._scale.minimum, self._scale.maximum
         self._exact = value
-        self.track = _Track(round((maximum - minimum) / step), 10, color_role)
+        self.track = _Track(self._scale.steps, 10, color_role, color_index)
         self._label = ElidedLabel(label, "body", mode=Qt.TextElideMode.ElideMiddle)
         self._value = make_label("", "number")
         self._value.setAlignment(_RIGHT)
@@ -188,7 +192,7 @@ class RatioSlider(QWidget):
         self._edit.setProperty("kind", "inplace")
         self._edit.setFont(theme.font("number"))
         self._edit.setAlignment(_RIGHT)
-        self._edit.setValidator(QDoubleValidator(minimum, maximum, 12, self._edit))
+        self._edit.setValidator(QDoubleValidator(self._minimum, self._maximum, 12, self._edit))
         self._edit.setAccessibleName(label)
         self._edit.installEventFilter(self)
         self._edit.editingFinished.connect(self._commit)
@@ -223,7 +227,7 @@ class RatioSlider(QWidget):
         self._exact = value
         held = min(max(value, self._minimum), self._maximum)
         blocked = self.track.blockSignals(True)
-        self.track.setValue(round((held - self._minimum) / self._step))
+        self.track.setValue(self._scale.step_of(held))
         self.track.blockSignals(blocked)
         self._show()
 
@@ -241,11 +245,11 @@ class RatioSlider(QWidget):
             self._edit.selectAll()
 
     def _editable(self) -> str:
-        return f"{self._exact:.{self._decimals}f}"
+        return self._scale.editable(self._exact)
 
     def text(self) -> str:
         """Return the value as it is written."""
-        return f"{self._exact:.{self._decimals}f}{self._suffix}".replace("-", "−")
+        return self._scale.text(self._exact)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if watched is self._value and event.type() == QEvent.Type.MouseButtonDblClick:
@@ -289,8 +293,7 @@ class RatioSlider(QWidget):
             self.drag_finished.emit(value)
 
     def _moved(self, step: int) -> None:
-        digits = max(self._decimals, 6)
-        self._exact = min(round(self._minimum + step * self._step, digits), self._maximum)
+        self._exact = self._scale.value_at(step)
         self._show()
         self.value_moved.emit(self._exact)
 

@@ -15,6 +15,7 @@ from PySide6.QtCore import QEvent, QTimer
 from PySide6.QtWidgets import QApplication
 
 from trimtab import __version__
+from trimtab.methods import load_no_entry_points
 from trimtab_gui import theme
 from trimtab_gui.desk import Desk
 from trimtab_gui.faults import Faults
@@ -85,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from trimtab.jobs.worker import main as work
 
         return work()
+    # other packages' methods are described by the worker, and never run in this process
+    load_no_entry_points()
     # while headers are read in a thread, every call into Qt waits for its turn this long at most
     sys.setswitchinterval(_SWITCH_S)
     app = _application()

@@ -21,7 +21,7 @@ Flags = npt.NDArray[np.bool_]
 _WHY_UNKNOWN = {
     "arcee_fusion": "takes only the most important changes",
     "breadcrumbs": "drops the largest and smallest entries",
-    "breadcrumbs_ties": "drops and flips entries",
+    "breadcrumbs_ties": "elects signs entry by entry",
     "dare_linear": "drops entries at random",
     "dare_ties": "drops entries at random",
     "della": "drops entries at random",
@@ -34,7 +34,7 @@ _WHY_UNKNOWN = {
     "ram": "averages where changes overlap",
     "ramplus_tl": "averages where changes overlap",
     "sce": "selects and weighs entries",
-    "ties": "drops and flips entries",
+    "ties": "elects signs entry by entry",
     "tsv_merge": "cuts singular values off",
 }
 

@@ -16,7 +16,7 @@ from trimtab.checkpoints import Lineup
 from trimtab.checkpoints.naming import parse
 from trimtab.control import Unattended
 from trimtab.inspection import metrics
-from trimtab.inspection.metrics import BY_ID, METRICS, available, merged_rollback, merged_shift
+from trimtab.inspection.metrics import BY_ID, METRICS, available
 from trimtab.inspection.result import Inspection
 from trimtab.inspection.scan import inspect
 from trimtab.merging.engine import run_merge
@@ -99,9 +99,6 @@ def test_known_readings() -> None:
         ("zeros", [0, 0, 0.5, 1, nan]),
     ):
         np.testing.assert_allclose(BY_ID[key].compute(sums, 0), wanted, err_msg=key)
-    # taking the whole task vector back leaves nothing of the rollback, in both cases
-    np.testing.assert_allclose(merged_rollback(sums, np.ones((5, 1)))[:2], [1, 0.5])
-    np.testing.assert_allclose(merged_rollback(sums, np.zeros((5, 1)))[:2], [0, 0])
 
 
 def test_without_base_only_what_can_be_known_is_offered(models: Path, sums: Inspection) -> None:
@@ -164,7 +161,10 @@ def test_the_quadratic_form_is_the_length_of_the_merged_change(
     layers = np.array([-1 if p.layer is None else p.layer for p in places], dtype=np.int32)
     coefficients = recipe.coefficients(layers, tuple(p.module for p in places))
     assert coefficients is not None
-    shift, rollback = merged_shift(sums, coefficients), merged_rollback(sums, coefficients)
+    # |Σ cᵢτᵢ| and its share along −a are quadratic and linear forms in the coefficients
+    tau = sums.gram[:, 1:, 1:]
+    shift = np.sqrt(np.einsum("ni,nij,nj->n", coefficients, tau, coefficients).clip(0))
+    rollback = -np.einsum("ni,ni->n", coefficients, sums.gram[:, 0, 1:]) / sums.gram[:, 0, 0]
     for row, name in enumerate(opened.names):
         change = (merged[name].double() - aligned[name].double()).numpy().ravel()
         a = (aligned[name].double() - base[name].double()).numpy().ravel()

@@ -206,7 +206,7 @@ def test_nothing_wrong_is_shown_where_only_a_merge_can_tell(workbench: MainWindo
     choose(workbench, "ties")
     assert bench.heatmap.state() == "empty"
     assert bench.heatmap.notice()[0] == (
-        "TIES drops and flips entries: what it moves is known when it is merged."
+        "TIES elects signs entry by entry: what it moves is known when it is merged."
     )
     assert bench.distance.moved.value() is None
     assert bench.distance.unknown.isVisible()

@@ -123,21 +123,3 @@ BY_ID: dict[str, Metric] = {metric.id: metric for metric in METRICS}
 def available(sums: Inspection) -> tuple[Metric, ...]:
     """Return the metrics that this lineup allows: some need base and aligned both."""
     return tuple(m for m in METRICS if sums.has_alignment or not m.needs_alignment)
-
-
-def merged_shift(sums: Inspection, coefficients: Floats) -> Floats:
-    """|merged - reference| per row from the inner products alone, float64 [n].
-
-    merged - reference = sum_i c_i tau_i, so its squared norm is the quadratic form
-    c^T G c with G = <tau_i, tau_j>. `coefficients` is float64 [n, m].
-    """
-    tau = sums.gram[:, 1:, 1:]
-    squared = np.einsum("ni,nij,nj->n", coefficients, tau, coefficients)
-    result: Floats = np.sqrt(np.maximum(squared, 0.0))
-    return result
-
-
-def merged_rollback(sums: Inspection, coefficients: Floats) -> Floats:
-    """-<merged - reference, a> / |a|^2 per row, float64 [n]; nan without alignment vector."""
-    dot: Floats = np.einsum("ni,ni->n", coefficients, sums.gram[:, 0, 1:])
-    return _ratio(-dot, sums.gram[:, 0, 0])

@@ -244,7 +244,7 @@ def _plan(params: PlanParams, control: Control) -> dict[str, Any]:
     threads = room.threads(min(8, os.cpu_count() or 1) * len(devices))
     account = describe(plan)
     account["device"] = ", ".join(devices)
-    account["memory_bytes"] = psutil.Process().memory_info().rss + threads * room._each
+    account["memory_bytes"] = psutil.Process().memory_info().rss + threads * room.each
     account["data_bytes"] = [tensor.nbytes for tensor in plan.tensors]
     path = cache_dir() / "plans" / f"{plan.digest()}.json"
     try:

@@ -23,6 +23,8 @@ _PIECE = 4 * 4
 class Memory:
     """What a merge may take in memory, in bytes, this process's own size included.
 
+    `each` is what one thread needs for the pieces it works on.
+
     Raises `UserError` with `memory_too_small` when not even one thread's pieces fit in `limit`.
     """
 
@@ -31,13 +33,13 @@ class Memory:
         self._free = math.inf if limit is None else limit - _own_size() - _MARGIN
         bench = CpuBench if device == "cpu" else CudaBench
         self._on_cpu = device == "cpu"
-        self._each = max(
+        self.each = max(
             (_need(plan, tensor, bench.piece) for tensor in plan.tensors), default=0
         )  # fmt: skip
         self._plan = plan
-        if self._each > self._free:
+        if self.each > self._free:
             assert limit is not None
-            needed = self._each + limit - int(self._free)
+            needed = self.each + limit - int(self._free)
             raise UserError(
                 "memory_too_small",
                 f"{limit / 1e9:.3g} GB of memory are not enough for this merge.",
@@ -49,7 +51,7 @@ class Memory:
         """Return how many threads may work at once, at most `wanted`."""
         if self._limit is None:
             return max(1, wanted)
-        return max(1, min(wanted, int(self._free // max(self._each, 1))))
+        return max(1, min(wanted, int(self._free // max(self.each, 1))))
 
     def keeps_store(self, tensor: PlannedTensor) -> bool:
         """Whether the masks found in a measuring pass may be kept for the merging one."""

@@ -18,7 +18,10 @@ def _models(recipe: Recipe) -> tuple[object, ...]:
     return (
         recipe.base,
         recipe.aligned,
-        tuple((m.path, m.name, m.adapter_base) for m in recipe.finetuned),
+        tuple(
+            (m.path, m.name, m.revision, m.lora, m.lora_revision, m.adapter_base)
+            for m in recipe.finetuned
+        ),
     )
 
 

@@ -20,7 +20,7 @@ from trimtab.checkpoints.naming import parse
 from trimtab.control import JobAbandoned, Unattended
 from trimtab.errors import UserError
 from trimtab.kernels.workbench import CpuBench
-from trimtab.merging import engine, planner
+from trimtab.merging import hand, planner
 from trimtab.merging.engine import run_merge
 from trimtab.merging.planner import plan_merge
 from trimtab.merging.recipe import (
@@ -104,7 +104,7 @@ def test_pieces_threads_and_memory_change_no_byte(
     merge(what, tmp_path / "first", threads=1)
     for number, (piece, threads) in enumerate([(7, 1), (64, 4), (1000, 2)]):
         monkeypatch.setattr(CpuBench, "piece", piece)
-        monkeypatch.setattr(engine, "STRIDE", piece)
+        monkeypatch.setattr(hand, "STRIDE", piece)
         merge(what, tmp_path / f"out{number}", threads=threads, memory=10**10)
         assert data(tmp_path / f"out{number}") == data(tmp_path / "first")
 

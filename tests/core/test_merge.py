@@ -31,7 +31,7 @@ from builders import (
     write_tokenizer,
 )
 from trimtab.kernels.workbench import CpuBench
-from trimtab.merging import engine, planner
+from trimtab.merging import hand, planner
 from trimtab.merging.recipe import Output, Recipe
 
 NAMES = {torch.bfloat16: "bfloat16", torch.float16: "float16", torch.float32: "float32"}
@@ -67,7 +67,7 @@ def models(tmp_path: Path) -> Path:
 
 def cut(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Let merges work on pieces of so many elements."""
-    monkeypatch.setattr(engine, "STRIDE", size)
+    monkeypatch.setattr(hand, "STRIDE", size)
     monkeypatch.setattr(CpuBench, "piece", size)
 
 

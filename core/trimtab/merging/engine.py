@@ -6,34 +6,25 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from trimtab.checkpoints import Source
-from trimtab.checkpoints.dtypes import BY_CODE
 from trimtab.checkpoints.reader import TensorReader
 from trimtab.control import Control, JobCancelled
 from trimtab.errors import UserError
-from trimtab.kernels.piece import Array, Measured, Pass, Piece
-from trimtab.kernels.rounding import Conversion, compiled_conversion, plain_conversion
+from trimtab.kernels.piece import Pass
+from trimtab.kernels.rounding import compiled_conversion, plain_conversion
 from trimtab.kernels.threads import one_thread_each
-from trimtab.kernels.whole import added, default_backend
-from trimtab.kernels.workbench import CpuBench, CudaBench, make_bench
+from trimtab.kernels.whole import default_backend
+from trimtab.kernels.workbench import make_bench
 from trimtab.merging.companions import companion_files, written_files
+from trimtab.merging.hand import Common, Hand
 from trimtab.merging.memory import Memory
 from trimtab.merging.place import check_output, recover_replaced
-from trimtab.merging.planner import Plan, PlannedTensor, WorkItem, describe, sources_read
-from trimtab.merging.schedule import Schedule, Task
-from trimtab.merging.writer import CheckpointWriter, ItemWriter
+from trimtab.merging.planner import Plan, PlannedTensor, describe
+from trimtab.merging.schedule import Schedule
+from trimtab.merging.writer import CheckpointWriter
 
-Bytes = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-#: elements that are copied or combined at once where nothing else bounds them
-STRIDE = 1 << 20
 # after these errors going on would end the same way: what was begun is removed
 _HOPELESS = frozenset({"weights_not_finite", "result_not_finite", "verification_failed"})
 #: f(tensor, kind of pass) -> the fact if it is known without reading, such as inner products
@@ -139,8 +130,8 @@ class _Stream:
         self._devices = devices
         self._backend = backend
         self._known = known
-        self.compiled = backend == "numba" and devices[0] == "cpu"
-        self.conversion: Conversion = compiled_conversion() if self.compiled else plain_conversion()
+        self._compiled = backend == "numba" and devices[0] == "cpu"
+        self._conversion = compiled_conversion() if self._compiled else plain_conversion()
         self._schedule = Schedule(plan, self._passes, writer.is_done, room.keeps_store)
 
     def _passes(self, tensor: PlannedTensor) -> tuple[Sequence[Pass], Sequence[Any]]:
@@ -160,280 +151,24 @@ class _Stream:
         one piece of each model per thread.
         """
         self.control.stage("Merging", len(self.plan.items), self.plan.bytes_data)
-        with TensorReader(widen=self.conversion.widen) as reader:
-            self.reader = reader
+        with TensorReader(widen=self._conversion.widen) as reader:
+            common = Common(
+                self.plan, self.writer, self.control, reader, self._conversion, self._compiled
+            )
             with ThreadPoolExecutor(count, thread_name_prefix="merge") as pool:
                 futures = [
-                    pool.submit(self._work, self._devices[i % len(self._devices)])
+                    pool.submit(self._work, common, self._devices[i % len(self._devices)])
                     for i in range(count)
                 ]
             for future in futures:
                 future.result()
 
-    def _work(self, device: str) -> None:
+    def _work(self, common: Common, device: str) -> None:
         try:
             bench = make_bench(device, self._backend, self.plan.method.backend)
-            hand = _Hand(self, bench)
+            hand = Hand(common, bench)
             while (task := self._schedule.take()) is not None:
                 self._schedule.finished(task, hand.carry_out(task))
         except BaseException:
             self._schedule.stop()
             raise
-
-
-class _Window:
-    """Stored elements of one source around the piece at work, read in longer strides."""
-
-    def __init__(self, reader: TensorReader):
-        self._reader = reader
-        self._source: Source | None = None
-        self._low = self._high = 0
-        self._raw = np.empty(0, dtype=np.uint8)
-
-    def read(self, source: Source, low: int, high: int) -> Bytes:
-        """Return elements [low, high) as stored; valid until the next call."""
-        index = source.checkpoint.index
-        dtype = index.dtype_of(source.row)
-        if source is not self._source or low < self._low or high > self._high:
-            stop = max(high, min(low + STRIDE, int(index.numel[source.row])))
-            size = dtype.nbytes(stop - low)
-            if self._raw.size < size:
-                self._raw = np.empty(size, dtype=np.uint8)
-            self._reader.read_raw(source.checkpoint, source.row, low, stop, self._raw)
-            self._source, self._low, self._high = source, low, stop
-        begin = dtype.nbytes(low - self._low)
-        return self._raw[begin : begin + dtype.nbytes(high - low)]
-
-
-class _Windows:
-    """A window for each source of the tensor at work, made when it is asked for."""
-
-    def __init__(self, reader: TensorReader):
-        self._reader = reader
-        self._found: list[_Window] = []
-
-    def __getitem__(self, number: int) -> _Window:
-        while len(self._found) <= number:
-            self._found.append(_Window(self._reader))
-        return self._found[number]
-
-
-class _Hand:
-    """One thread at work: its buffers are kept from piece to piece, fresh ones cost page faults."""
-
-    def __init__(self, stream: _Stream, bench: CpuBench | CudaBench):
-        self._stream = stream
-        self._bench = bench
-        self._reader = stream.reader
-        self._floats: list[Floats] = []
-        self._windows = _Windows(self._reader)
-        self._raw: list[Bytes] = []
-        self._out = bench.allocate(0)
-
-    def carry_out(self, task: Task) -> Measured | None:
-        """Measure or merge one item; returns what was measured."""
-        item = task.item
-        control, writer = self._stream.control, self._stream.writer
-        if not task.merges:
-            return self._measure(task)
-        size = item.tensor.nbytes * (item.high - item.low) // item.tensor.numel
-        if not writer.is_done(item.number):
-            piece = writer.item(item.number, item.tensor.shard)
-            for source in sources_read(item.tensor):
-                self._reader.will_read(source.checkpoint, source.row, item.low, item.high)
-            if item.tensor.action != "merged":
-                self._carry_over(item, piece)
-            elif not self._combine_stored(task, piece):
-                self._merge(task, piece)
-            piece.finish()
-        control.advance(1, size)
-        return None
-
-    # Merging.
-
-    def _edges(self, item: WorkItem, step: int) -> list[tuple[int, int]]:
-        plan = self._stream.plan
-        scope = plan.method.scope(**item.tensor.parameters)
-        if scope == "tensor":
-            return [(item.low, item.high)]
-        if scope == "row" and item.tensor.shape:
-            width = max(item.tensor.shape[-1], 1)
-            step = max(step // width, 1) * width
-        return list(pairwise([*range(item.low, item.high, step), item.high]))
-
-    def _measure(self, task: Task) -> Measured | None:
-        measure = task.work.passes[task.phase].measure
-        carry: dict[Any, Any] = {}
-        total: Measured | None = None
-        for low, high in self._edges(task.item, self._bench.measured):
-            self._stream.control.check()
-            with self._bench.working():
-                total = added(total, measure(self._piece(task, low, high, carry)))
-        return total
-
-    def _merge(self, task: Task, writer: ItemWriter) -> None:
-        tensor = task.item.tensor
-        method = self._stream.plan.method
-        carry: dict[Any, Any] = {}
-        # what was kept of a pass is kept by its pieces
-        kept = task.work.stores[task.item.unit] is not None
-        step = self._bench.measured if kept else self._bench.piece
-        for low, high in self._edges(task.item, step):
-            self._stream.control.check()
-            with self._bench.working():
-                piece = self._piece(task, low, high, carry)
-                merged = method.combine(piece, **tensor.parameters)
-            out = self._output(BY_CODE[tensor.dtype].nbytes(high - low))
-            if not self._bench.fetch(merged, tensor.dtype, out):
-                raise _not_finite(tensor, self._reader, low, high)
-            writer.write(out.data, tensor.offset + BY_CODE[tensor.dtype].nbytes(low))
-
-    def _piece(self, task: Task, low: int, high: int, carry: dict[Any, Any]) -> Piece:
-        tensor = task.item.tensor
-        whole = self._stream.plan.method.scope(**tensor.parameters) == "tensor"
-        shape = tensor.shape if whole else None
-        arrays = self._arrays(tensor, low, high, shape)
-        return Piece(
-            arrays[0], arrays[1:], tensor.ratios, tensor.keys, self._bench.ops, tensor.shape,
-            tensor.numel, low, task.item.unit, task.work.facts, carry,
-            task.work.stores[task.item.unit],
-        )  # fmt: skip
-
-    def _arrays(
-        self, tensor: PlannedTensor, low: int, high: int, shape: tuple[int, ...] | None
-    ) -> list[Array]:
-        """Read a piece of the reference and of each model to where the work is done."""
-        sources = (tensor.origin, *tensor.models)
-        size = high - low
-        if len(self._floats) < len(sources) or self._floats[0].size < size:
-            self._floats = [
-                self._bench.allocate(4 * size).view(np.float32) for _ in range(len(sources))
-            ]
-        placed: list[Array | None] = [None] * len(sources)
-        floats: dict[int, Floats] = {}
-        for i, source in enumerate(sources):
-            buffer = self._floats[i][:size]
-            code = source.checkpoint.index.dtype_of(source.row).code
-            plain = source.change is None and source.rows is None and code != "F64"
-            if i and source.same_bytes_as(tensor.origin) and 0 in floats:
-                np.copyto(buffer, floats[0])
-                floats[i] = buffer
-            elif plain and self._bench.wants_stored:
-                raw = self._reader.read_raw(
-                    source.checkpoint, source.row, low, high, buffer.view(np.uint8)
-                )
-                placed[i] = self._bench.place_stored(raw, code, shape)
-            elif plain and code != "F32" and shape is None:
-                raw = self._windows[i].read(source, low, high)
-                self._stream.conversion.widen(raw, code, buffer)
-                floats[i] = buffer
-            else:
-                floats[i] = self._reader.read(source, low, high, out=buffer)
-        for i, array in zip(floats, self._bench.place(list(floats.values()), shape), strict=True):
-            placed[i] = array
-        return placed
-
-    def _output(self, size: int) -> Bytes:
-        if self._out.size < size:
-            self._out = self._bench.allocate(size)
-        return self._out[:size]
-
-    # What needs no method, or only factors.
-
-    def _combine_stored(self, task: Task, writer: ItemWriter) -> bool:
-        """Merge bfloat16 by factors straight from stored bytes; False where that cannot be done."""
-        tensor, method = task.item.tensor, self._stream.plan.method
-        sources = (tensor.origin, *tensor.models)
-        if not (self._stream.compiled and method.form is not None and tensor.dtype == "BF16"):
-            return False
-        if not all(
-            s.change is None
-            and s.rows is None
-            and s.checkpoint.index.dtype_of(s.row).code == "BF16"
-            for s in sources
-        ):
-            return False
-        gram = task.work.facts[0] if task.work.facts else None
-        form = method.form(gram, tensor.ratios, **tensor.parameters)
-        if form is None:
-            return False
-        from trimtab.kernels.compiled import combine_bf16
-
-        first, factors = np.float32(form[0]), np.asarray(form[1], dtype=np.float32)
-        while len(self._raw) < len(sources):
-            self._raw.append(np.empty(2 * STRIDE, dtype=np.uint8))
-        for low, high in pairwise([*range(task.item.low, task.item.high, STRIDE), task.item.high]):
-            self._stream.control.check()
-            raws = [
-                self._reader.read_raw(s.checkpoint, s.row, low, high, buffer).view(np.uint16)
-                for s, buffer in zip(sources, self._raw, strict=False)
-            ]
-            out = self._output(2 * (high - low))
-            if not combine_bf16(raws[0], tuple(raws[1:]), first, factors, out.view(np.uint16)):
-                raise _not_finite(tensor, self._reader, low, high)
-            writer.write(out.data, tensor.offset + 2 * low)
-        return True
-
-    def _carry_over(self, item: WorkItem, writer: ItemWriter) -> None:
-        tensor, origin = item.tensor, item.tensor.origin
-        if origin.change is not None or origin.rows is not None:
-            self._compute(item, writer)
-            return
-        stored = origin.checkpoint.index.dtype_of(origin.row)
-        if not self._raw:
-            self._raw.append(np.empty(2 * STRIDE, dtype=np.uint8))
-        step = 2 * STRIDE * 8 // max(stored.bits, 8)
-        for low, high in pairwise([*range(item.low, item.high, step), item.high]):
-            self._stream.control.check()
-            raw = self._reader.read_raw(origin.checkpoint, origin.row, low, high, self._raw[0])
-            if stored.mergeable and not self._stream.conversion.is_finite(raw, stored.code):
-                raise _input_not_finite(tensor, origin)
-            if tensor.action == "copied":
-                writer.write(raw.data, tensor.offset + stored.nbytes(low))
-                continue
-            values = np.empty(high - low, dtype=np.float32)
-            self._stream.conversion.widen(raw, stored.code, values)
-            out = self._output(BY_CODE[tensor.dtype].nbytes(high - low))
-            if not self._stream.conversion.store(values, tensor.dtype, out):
-                raise _overflow(tensor)
-            writer.write(out.data, tensor.offset + BY_CODE[tensor.dtype].nbytes(low))
-
-    def _compute(self, item: WorkItem, writer: ItemWriter) -> None:
-        """Write what an adapter or a new vocabulary makes of one model's tensor."""
-        tensor = item.tensor
-        width = BY_CODE[tensor.dtype].bits // 8
-        for low, high in pairwise([*range(item.low, item.high, STRIDE), item.high]):
-            self._stream.control.check()
-            values = self._reader.read(tensor.origin, low, high)
-            out = self._output(width * (high - low))
-            if not self._stream.conversion.store(values, tensor.dtype, out):
-                raise _not_finite(tensor, self._reader, low, high)
-            writer.write(out.data, tensor.offset + width * low)
-
-
-def _input_not_finite(tensor: PlannedTensor, source: Source) -> UserError:
-    owner = source.adapter or source.checkpoint
-    return UserError(
-        "weights_not_finite",
-        f"{owner.name} holds NaN or Inf.",
-        f"It is in {tensor.name}; a merge would spread it.",
-        "Train or download that model again, or leave it out.",
-        details=str(owner.path),
-    )
-
-
-def _not_finite(tensor: PlannedTensor, reader: TensorReader, low: int, high: int) -> UserError:
-    """Say whose fault a result that is not finite is."""
-    for source in sources_read(tensor):
-        if not bool(np.isfinite(reader.read(source, low, high)).all()):
-            return _input_not_finite(tensor, source)
-    return _overflow(tensor)
-
-
-def _overflow(tensor: PlannedTensor) -> UserError:
-    return UserError(
-        "result_not_finite",
-        f"The result overflows in {tensor.name}.",
-        f"{tensor.dtype} cannot hold numbers that large.",
-        "Use smaller ratios, or another output precision.",
-    )

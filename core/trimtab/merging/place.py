@@ -42,8 +42,10 @@ def recover_replaced(output: Path) -> None:
     """Finish what a merge that was killed while it gave `output` its name has left.
 
     What it had moved aside goes back when nothing is under the final name, and goes away when
-    the new result is.
+    the new result is; a journal beside a whole result goes away.
     """
+    with contextlib.suppress(OSError):
+        (output / JOURNAL).unlink()
     pattern = re.compile(re.escape(output.name) + r"\.replaced-([0-9]{1,10})")
     with contextlib.suppress(OSError):
         for path in output.parent.iterdir():

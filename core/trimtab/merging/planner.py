@@ -159,8 +159,11 @@ def stored_bytes(source: Source) -> int:
 
 
 def sources_read(tensor: PlannedTensor) -> tuple[Source, ...]:
-    """Return the stored tensors that making `tensor` reads."""
-    return (tensor.origin, *tensor.models) if tensor.action == "merged" else (tensor.origin,)
+    """Return the stored tensors that making `tensor` reads, each once."""
+    if tensor.action != "merged":
+        return (tensor.origin,)
+    others = [s for s in tensor.models if not s.same_bytes_as(tensor.origin)]
+    return (tensor.origin, *others)
 
 
 def plan_merge(recipe: Recipe, lineup: Lineup) -> Plan:

@@ -254,7 +254,6 @@ class CheckpointWriter:
         for descriptor in self._files:
             os.fsync(descriptor)
         self._close()
-        (self.partial / JOURNAL).unlink()
         for path in self.partial.iterdir():
             _fsync_path(path)
         _fsync_path(self.partial)
@@ -267,7 +266,10 @@ class CheckpointWriter:
             if replaced.exists():
                 replaced.rename(self.output)
             raise
+        # only now: until the folder has its name, the journal is what a resumed run goes by
+        (self.output / JOURNAL).unlink()
         remove(replaced)
+        _fsync_path(self.output)
         _fsync_path(self.output.parent)
 
     def discard(self) -> None:

@@ -17,7 +17,8 @@ from builders import LLAMA_CONFIG, llama_tensors, moved, write_model, write_toke
 from trimtab.cli import main
 from trimtab.merging.mergekit import is_mergekit, parse_documents, to_recipe
 from trimtab.merging.mergekit_methods import METHODS
-from trimtab.merging.planner import Plan, plan_merge
+from trimtab.merging.plan import Plan
+from trimtab.merging.planner import plan_merge
 from trimtab.merging.recipe import load_recipe, open_lineup
 from trimtab.methods import get_method, methods
 from trimtab.methods.reference import DIFFERENCES, difference, page

@@ -13,7 +13,8 @@ import torch
 from builders import llama_tensors, moved, recipe, tuned, write_model
 from trimtab.checkpoints import reader
 from trimtab.errors import UserError
-from trimtab.merging.planner import Plan, describe, plan_merge
+from trimtab.merging.plan import Plan, describe
+from trimtab.merging.planner import plan_merge
 from trimtab.merging.recipe import Output, Recipe, open_lineup
 
 

@@ -105,7 +105,8 @@ def _merge(arguments: argparse.Namespace, step: Step) -> dict[str, Any]:
 
 
 def _dry_run(arguments: argparse.Namespace, step: Step) -> dict[str, Any]:
-    from trimtab.merging.planner import describe, plan_merge
+    from trimtab.merging.plan import describe
+    from trimtab.merging.planner import plan_merge
 
     plan = plan_merge(step.recipe, open_lineup(step.recipe))
     if arguments.json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -19,13 +18,13 @@ from trimtab.checkpoints.index import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from trimtab.errors import UserError
 from trimtab.merging.place import (
     check_output,
+    give_name,
     is_ours,
     os_error,
     output_busy,
     output_exists,
     partial_path,
     remove,
-    replaced_path,
 )
 
 _SPOOL = "trimtab-tensors"
@@ -108,13 +107,10 @@ class AdapterFolder:
                 ADAPTER_CONFIG: json.dumps(config, indent=2, ensure_ascii=False) + "\n",
             }.items():
                 (self.partial / name).write_text(text, encoding="utf-8")
-            for path in self.partial.iterdir():
-                _flush(path)
             if self.output.exists() and not self._overwrite:
                 raise output_exists(self.output)  # it was not there at the beginning
             (self.partial / _SPOOL).unlink()
-            _flush(self.partial)
-            self._rename()
+            give_name(self.partial, self.output)
         except OSError as error:
             raise os_error(error, self.output) from error
         self._spool.close()
@@ -147,26 +143,3 @@ class AdapterFolder:
                         raise OSError(f"{_SPOOL} became shorter")
                     file.write(part)
                     start += len(part)
-
-    def _rename(self) -> None:
-        replaced = replaced_path(self.output)
-        if self.output.exists():
-            self.output.rename(replaced)
-        try:
-            self.partial.rename(self.output)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(self.output)
-            raise
-        remove(replaced)
-        _flush(self.output.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # some file systems cannot flush a folder, and need not
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,7 +16,7 @@ from trimtab import __version__
 from trimtab.checkpoints import Checkpoint
 from trimtab.checkpoints.index import INDEX_NAME
 from trimtab.merging.layout import index_json, is_weights
-from trimtab.merging.planner import Plan
+from trimtab.merging.plan import Plan
 
 RECIPE_NAME = "trimtab-recipe.yaml"
 REPORT_NAME = "trimtab-report.json"

@@ -21,7 +21,7 @@ from trimtab.merging.companions import companion_files, written_files
 from trimtab.merging.hand import Common, Hand
 from trimtab.merging.memory import Memory
 from trimtab.merging.place import check_output, recover_replaced
-from trimtab.merging.planner import Plan, PlannedTensor, describe
+from trimtab.merging.plan import Plan, PlannedTensor, describe
 from trimtab.merging.schedule import Schedule
 from trimtab.merging.writer import CheckpointWriter
 

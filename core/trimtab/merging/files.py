@@ -10,7 +10,7 @@ import yaml
 
 from trimtab.errors import UserError
 from trimtab.merging.mergekit import NamedMerge, is_mergekit, parse_documents, to_recipe
-from trimtab.merging.recipe import Recipe, parse_recipe
+from trimtab.merging.recipe import Recipe, parse_recipe, read_text
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def open_recipe(path: Path) -> tuple[Recipe, tuple[str, ...]]:
     Raises `UserError` with `unreadable`, `bad_recipe`, and `several_merges` for a file that holds
     more than one.
     """
-    text = _read(path)
+    text = read_text(path)
     merges = _merges(text, path)
     if merges is None:
         return parse_recipe(text, path.name).absolute(path.absolute().parent), ()
@@ -51,7 +51,7 @@ def steps(path: Path, output: Path) -> Iterator[Step]:
     A later one may use an earlier one's result, so each is read only when it is asked for. Raises
     as `open_recipe` does.
     """
-    text = _read(path)
+    text = read_text(path)
     folder = path.absolute().parent
     merges = _merges(text, path)
     if merges is None:
@@ -64,19 +64,6 @@ def steps(path: Path, output: Path) -> Iterator[Step]:
         place = merge.place(output.absolute())
         yield Step(merge.name, recipe, place, tuple(notes))
         results[merge.name] = place
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            "unreadable",
-            f"{path.name} cannot be read.",
-            f"The system says: {error}.",
-            "Check that the path exists and is a recipe.",
-            details=str(path),
-        ) from error
 
 
 def _merges(text: str, path: Path) -> list[NamedMerge] | None:

@@ -18,7 +18,7 @@ from trimtab.kernels.piece import Array, Measured, Piece
 from trimtab.kernels.rounding import Conversion
 from trimtab.kernels.whole import added
 from trimtab.kernels.workbench import CpuBench, CudaBench
-from trimtab.merging.planner import Plan, PlannedTensor, WorkItem, sources_read
+from trimtab.merging.plan import Plan, PlannedTensor, WorkItem, sources_read
 from trimtab.merging.schedule import Task
 from trimtab.merging.writer import CheckpointWriter, ItemWriter
 

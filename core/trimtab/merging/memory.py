@@ -8,7 +8,7 @@ import psutil
 
 from trimtab.errors import UserError
 from trimtab.kernels.workbench import CpuBench, CudaBench
-from trimtab.merging.planner import Plan, PlannedTensor
+from trimtab.merging.plan import Plan, PlannedTensor
 
 #: what the threads of the system, the journal and the report take besides, measured generously
 _MARGIN = 64 << 20

@@ -38,6 +38,39 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
+def flush(path: Path) -> None:
+    """Have the system write a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # some file systems cannot flush a folder, and need not
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def give_name(partial: Path, output: Path) -> None:
+    """Flush a whole result and give it its final name, in place of what is there.
+
+    Killed at any moment, this leaves the old folder or the new one under the name, or neither and
+    both beside it: `recover_replaced` puts the old one back.
+    """
+    for path in partial.iterdir():
+        flush(path)
+    flush(partial)
+    replaced = replaced_path(output)
+    if output.exists():
+        output.rename(replaced)
+    try:
+        partial.rename(output)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(output)
+        raise
+    remove(replaced)
+    flush(output.parent)
+
+
 def recover_replaced(output: Path) -> None:
     """Finish what a merge that was killed while it gave `output` its name has left.
 

@@ -310,10 +310,10 @@ def is_recipe(path: Path) -> bool:
     return path.suffix.lower() in RECIPE_SUFFIXES
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe file; its relative paths are taken from the file's own folder."""
+def read_text(path: Path) -> str:
+    """Return the text of a recipe file; `UserError` with `unreadable` when there is none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             "unreadable",
@@ -322,7 +322,11 @@ def load_recipe(path: Path) -> Recipe:
             "Check that the path exists and is a recipe.",
             details=str(path),
         ) from error
-    return parse_recipe(text, path.name).absolute(path.parent)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe file; its relative paths are taken from the file's own folder."""
+    return parse_recipe(read_text(path), path.name).absolute(path.parent)
 
 
 def open_lineup(recipe: Recipe) -> Lineup:

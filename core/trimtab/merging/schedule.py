@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from trimtab.kernels.piece import Measured, Pass
-from trimtab.merging.planner import Plan, PlannedTensor, WorkItem
+from trimtab.merging.plan import Plan, PlannedTensor, WorkItem
 
 
 @dataclass

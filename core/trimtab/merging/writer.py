@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import json
@@ -18,19 +17,18 @@ import xxhash
 
 from trimtab.checkpoints.header import read_header
 from trimtab.errors import UserError
+from trimtab.merging.direct import LargeFile, RangeWriter
 from trimtab.merging.layout import Shard
 from trimtab.merging.place import (
     JOURNAL,
+    flush,
+    give_name,
     is_ours,
     os_error,
     output_busy,
     output_exists,
     partial_path,
-    remove,
-    replaced_path,
 )
-
-_READ = 8 << 20
 
 
 class CheckpointWriter:
@@ -48,7 +46,7 @@ class CheckpointWriter:
         self._shards = shards
         self._digest = plan_digest
         self._resume = resume
-        self._files: list[int] = []
+        self._files: list[LargeFile] = []
         self._journal = -1
         self._lock = threading.Lock()
         self._done: dict[int, tuple[int, int, int, int]] = {}
@@ -123,19 +121,17 @@ class CheckpointWriter:
 
     def _create_shards(self) -> None:
         for shard in self._shards:
-            descriptor = os.open(
-                self.partial / shard.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-            )
-            self._files.append(descriptor)
+            file = LargeFile(self.partial / shard.name, shard.nbytes)
+            self._files.append(file)
             try:
                 if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(descriptor, 0, shard.nbytes)
+                    os.posix_fallocate(file.plain, 0, shard.nbytes)
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                     shutil.rmtree(self.partial, ignore_errors=True)
                     raise
-            os.ftruncate(descriptor, shard.nbytes)
-            _write_all(descriptor, shard.header, 0)
+            os.ftruncate(file.plain, shard.nbytes)
+            file.write(shard.header, 0)
 
     def _read_journal(self, path: Path) -> None:
         # what follows the last line break is a torn line, even where it looks whole
@@ -150,8 +146,8 @@ class CheckpointWriter:
             target = self.partial / shard.name
             if not target.exists() or target.stat().st_size != shard.nbytes:
                 raise self._cannot_resume(f"{shard.name} is missing or has another size.")
-            self._files.append(os.open(target, os.O_RDWR | os.O_CLOEXEC))
-            _write_all(self._files[-1], shard.header, 0)
+            self._files.append(LargeFile(target, shard.nbytes))
+            self._files[-1].write(shard.header, 0)
         valid = len(lines[0]) + 1
         for line in lines[1:]:
             try:
@@ -180,7 +176,7 @@ class CheckpointWriter:
 
     def item(self, number: int, shard: int) -> ItemWriter:
         """Return the writer of one work item."""
-        return ItemWriter(self, number, shard)
+        return ItemWriter(self, number, shard, self._files[shard])
 
     def finished(self, number: int, shard: int, at: int, size: int, digest: int) -> None:
         """Journal an item whose bytes are all written."""
@@ -188,20 +184,9 @@ class CheckpointWriter:
             self._append({"item": number, "shard": shard, "at": at, "bytes": size, "hash": digest})
             self._done[number] = (shard, at, size, digest)
 
-    def write(self, shard: int, data: memoryview, position: int) -> None:
-        """Write `data` at a byte position of a shard."""
-        _write_all(self._files[shard], data, position)
-
     def _hash_on_disk(self, shard: int, position: int, size: int) -> int:
         digest = xxhash.xxh3_64()
-        buffer = memoryview(bytearray(min(_READ, size)))
-        while size > 0:
-            count = os.preadv(self._files[shard], [buffer[: min(size, len(buffer))]], position)
-            if count == 0:
-                break
-            digest.update(buffer[:count])
-            position += count
-            size -= count
+        self._files[shard].feed(digest, position, size)
         return digest.intdigest()
 
     def verify(self, check: Callable[[int], None], threads: int = 1) -> None:
@@ -251,26 +236,13 @@ class CheckpointWriter:
                 shutil.copyfile(source, self.partial / source.name)
         for name, content in files.items():
             (self.partial / name).write_bytes(content)
-        for descriptor in self._files:
-            os.fsync(descriptor)
+        for file in self._files:
+            file.flush()
         self._close()
-        for path in self.partial.iterdir():
-            _fsync_path(path)
-        _fsync_path(self.partial)
-        replaced = replaced_path(self.output)
-        if self.output.exists():
-            self.output.rename(replaced)
-        try:
-            self.partial.rename(self.output)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(self.output)
-            raise
+        give_name(self.partial, self.output)
         # only now: until the folder has its name, the journal is what a resumed run goes by
         (self.output / JOURNAL).unlink()
-        remove(replaced)
-        _fsync_path(self.output)
-        _fsync_path(self.output.parent)
+        flush(self.output)
 
     def discard(self) -> None:
         """Remove the partial folder: the merge was cancelled."""
@@ -278,8 +250,8 @@ class CheckpointWriter:
         shutil.rmtree(self.partial, ignore_errors=True)
 
     def _close(self) -> None:
-        for descriptor in self._files:
-            os.close(descriptor)
+        for file in self._files:
+            file.close()
         self._files.clear()
         if self._journal >= 0:
             os.close(self._journal)
@@ -289,8 +261,9 @@ class CheckpointWriter:
 class ItemWriter:
     """Writes the bytes of one work item front to back and journals it at the end."""
 
-    def __init__(self, writer: CheckpointWriter, number: int, shard: int):
+    def __init__(self, writer: CheckpointWriter, number: int, shard: int, file: LargeFile):
         self._writer = writer
+        self._range = RangeWriter(file)
         self._number = number
         self._shard = shard
         self._digest = xxhash.xxh3_64()
@@ -301,33 +274,16 @@ class ItemWriter:
         """Write the next bytes, which belong at `position` of the shard."""
         if self._start < 0:
             self._start = position
-        self._writer.write(self._shard, data, position)
+        self._range.write(data, position)
         self._digest.update(data)
         self._size += len(data)
 
     def finish(self) -> None:
-        """Journal the item."""
+        """Write the rest and journal the item."""
+        self._range.finish()
         self._writer.finished(
             self._number, self._shard, self._start, self._size, self._digest.intdigest()
         )
-
-
-def _write_all(descriptor: int, data: memoryview | bytes, position: int) -> None:
-    view = memoryview(data)
-    while len(view):
-        count = os.pwrite(descriptor, view, position)
-        view = view[count:]
-        position += count
-
-
-def _fsync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # some file systems cannot flush a folder, and need not
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def discard_partial(output: Path) -> None:

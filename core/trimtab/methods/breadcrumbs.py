@@ -19,12 +19,14 @@ from trimtab.methods.task_vectors import (
 )
 
 
-def _sparsifier(density: tuple[float, ...], gamma: tuple[float, ...], **parameters: Any) -> Band:
+def sparsifier(density: tuple[float, ...], gamma: tuple[float, ...], **parameters: Any) -> Band:
+    """Return which entries these parameters keep."""
     return Band(density, gamma)
 
 
-def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pass]:
-    return passes_for(_sparsifier(**parameters), outline, rescale)
+def passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pass]:
+    """Return what must be measured before."""
+    return passes_for(sparsifier(**parameters), outline, rescale)
 
 
 @merge_method(
@@ -32,7 +34,7 @@ def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pa
     formula="θ = θ_ref + λ Σᵢ wᵢ S(τᵢ), S drops the largest γ and the smallest 1−γ−density",
     reference="Davari & Belilovsky 2024, arXiv 2312.06795",
     scope="element",
-    passes=_passes,
+    passes=passes,
     backend="any",
 )
 def breadcrumbs(
@@ -50,7 +52,7 @@ def breadcrumbs(
     """
     return merged(
         x,
-        _sparsifier(density, gamma),
+        sparsifier(density, gamma),
         consensus=False,
         normalize=normalize,
         rescale=rescale,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from trimtab.kernels.piece import Array, Outline, Pass, Piece
+from trimtab.kernels.piece import Array, Piece
+from trimtab.methods.breadcrumbs import passes, sparsifier
 from trimtab.methods.registry import merge_method
-from trimtab.methods.sparsify import Band
 from trimtab.methods.task_vectors import (
     Density,
     Gamma,
@@ -15,16 +12,7 @@ from trimtab.methods.task_vectors import (
     RescaleL1,
     Scale,
     merged,
-    passes_for,
 )
-
-
-def _sparsifier(density: tuple[float, ...], gamma: tuple[float, ...], **parameters: Any) -> Band:
-    return Band(density, gamma)
-
-
-def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pass]:
-    return passes_for(_sparsifier(**parameters), outline, rescale)
 
 
 @merge_method(
@@ -32,7 +20,7 @@ def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pa
     formula="θ = θ_ref + λ Σᵢ wᵢ mᵢ S(τᵢ), S drops the largest γ and the smallest 1−γ−density",
     reference="Davari & Belilovsky 2024, arXiv 2312.06795; Yadav et al. 2023, arXiv 2306.01708",
     scope="element",
-    passes=_passes,
+    passes=passes,
     backend="any",
 )
 def breadcrumbs_ties(
@@ -50,7 +38,7 @@ def breadcrumbs_ties(
     """
     return merged(
         x,
-        _sparsifier(density, gamma),
+        sparsifier(density, gamma),
         consensus=True,
         normalize=normalize,
         rescale=rescale,

@@ -18,12 +18,14 @@ from trimtab.methods.task_vectors import (
 )
 
 
-def _sparsifier(density: tuple[float, ...], rescale: str, **parameters: Any) -> Random:
+def sparsifier(density: tuple[float, ...], rescale: str, **parameters: Any) -> Random:
+    """Return which entries these parameters keep."""
     return Random(density, rescale == "density")
 
 
-def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pass]:
-    return passes_for(_sparsifier(rescale=rescale, **parameters), outline, rescale)
+def passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pass]:
+    """Return what must be measured before."""
+    return passes_for(sparsifier(rescale=rescale, **parameters), outline, rescale)
 
 
 @merge_method(
@@ -31,7 +33,7 @@ def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pa
     formula="θ = θ_ref + λ Σᵢ wᵢ bᵢ ⊙ τᵢ / p, bᵢ ~ Bernoulli(p)",
     reference="Yu et al. 2024, arXiv 2311.03099",
     scope="element",
-    passes=_passes,
+    passes=passes,
     backend="any",
     random=True,
 )
@@ -50,7 +52,7 @@ def dare_linear(
     """
     return merged(
         x,
-        _sparsifier(density, rescale),
+        sparsifier(density, rescale),
         consensus=False,
         normalize=normalize,
         rescale=rescale,

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from trimtab.kernels.piece import Array, Outline, Pass, Piece
+from trimtab.kernels.piece import Array, Piece
+from trimtab.methods.dare_linear import passes, sparsifier
 from trimtab.methods.registry import merge_method
-from trimtab.methods.sparsify import Random
 from trimtab.methods.task_vectors import (
     Density,
     Normalize,
     Rescale,
     Scale,
     merged,
-    passes_for,
 )
-
-
-def _sparsifier(density: tuple[float, ...], rescale: str, **parameters: Any) -> Random:
-    return Random(density, rescale == "density")
-
-
-def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pass]:
-    return passes_for(_sparsifier(rescale=rescale, **parameters), outline, rescale)
 
 
 @merge_method(
@@ -32,7 +20,7 @@ def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pa
     "the sum]",
     reference="Yu et al. 2024, arXiv 2311.03099; Yadav et al. 2023, arXiv 2306.01708",
     scope="element",
-    passes=_passes,
+    passes=passes,
     backend="any",
     random=True,
 )
@@ -50,7 +38,7 @@ def dare_ties(
     """
     return merged(
         x,
-        _sparsifier(density, rescale),
+        sparsifier(density, rescale),
         consensus=True,
         normalize=normalize,
         rescale=rescale,

@@ -19,14 +19,16 @@ from trimtab.methods.task_vectors import (
 )
 
 
-def _sparsifier(
+def sparsifier(
     density: tuple[float, ...], epsilon: tuple[float, ...], rescale: str, **parameters: Any
 ) -> RandomByRank:
+    """Return which entries these parameters keep."""
     return RandomByRank(density, epsilon, rescale == "density")
 
 
-def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pass]:
-    return passes_for(_sparsifier(rescale=rescale, **parameters), outline, rescale)
+def passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pass]:
+    """Return what must be measured before."""
+    return passes_for(sparsifier(rescale=rescale, **parameters), outline, rescale)
 
 
 @merge_method(
@@ -35,7 +37,7 @@ def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pa
     "each row",
     reference="Deep et al. 2024, arXiv 2406.11617",
     scope="row",
-    passes=_passes,
+    passes=passes,
     backend="any",
     random=True,
 )
@@ -55,7 +57,7 @@ def della(
     """
     return merged(
         x,
-        _sparsifier(density, epsilon, rescale),
+        sparsifier(density, epsilon, rescale),
         consensus=True,
         normalize=normalize,
         rescale=rescale,

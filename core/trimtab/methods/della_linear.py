@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from trimtab.kernels.piece import Array, Outline, Pass, Piece
+from trimtab.kernels.piece import Array, Piece
+from trimtab.methods.della import passes, sparsifier
 from trimtab.methods.registry import merge_method
-from trimtab.methods.sparsify import RandomByRank
 from trimtab.methods.task_vectors import (
     Density,
     Epsilon,
@@ -15,18 +12,7 @@ from trimtab.methods.task_vectors import (
     Rescale,
     Scale,
     merged,
-    passes_for,
 )
-
-
-def _sparsifier(
-    density: tuple[float, ...], epsilon: tuple[float, ...], rescale: str, **parameters: Any
-) -> RandomByRank:
-    return RandomByRank(density, epsilon, rescale == "density")
-
-
-def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pass]:
-    return passes_for(_sparsifier(rescale=rescale, **parameters), outline, rescale)
 
 
 @merge_method(
@@ -34,7 +20,7 @@ def _passes(outline: Outline, *, rescale: str, **parameters: Any) -> Sequence[Pa
     formula="θ = θ_ref + λ Σᵢ wᵢ bᵢ ⊙ τᵢ / pᵢ, pᵢ = p − ε + 2ε rank/(n−1) in each row",
     reference="Deep et al. 2024, arXiv 2406.11617",
     scope="row",
-    passes=_passes,
+    passes=passes,
     backend="any",
     random=True,
 )
@@ -53,7 +39,7 @@ def della_linear(
     """
     return merged(
         x,
-        _sparsifier(density, epsilon, rescale),
+        sparsifier(density, epsilon, rescale),
         consensus=False,
         normalize=normalize,
         rescale=rescale,

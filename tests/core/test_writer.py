@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from builders import bits, merge, moved, recipe, tree, tuned, weights, write_model
+from builders import bits, make_models, merge, moved, recipe, tree, tuned, weights, write_model
 from trimtab.control import JobCancelled, Unattended
 from trimtab.errors import UserError
 from trimtab.merging import planner
@@ -379,3 +380,41 @@ def test_the_result_is_what_the_models_say(made: Recipe, tmp_path: Path) -> None
         reference = aligned[name].float()
         wanted = reference + (one[name].float() - reference) * 0.5
         assert bits(tensor) == bits(wanted.bfloat16())
+
+
+def test_large_results_go_to_the_disk_meanwhile_and_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trimtab.merging import writeback, writer
+
+    flushed: list[int] = []
+    real = os.fdatasync
+    monkeypatch.setattr(writeback.os, "fdatasync", lambda d: (flushed.append(d), real(d))[1])
+    monkeypatch.setattr(writeback, "WINDOW", 1000)
+    monkeypatch.setattr(writer, "LEAST", 0)
+    models = make_models(tmp_path, torch.bfloat16)
+    made = recipe(models / "aligned", tuned(models / "one", 0.5))
+    merge(made, tmp_path / "out")
+    assert flushed
+    monkeypatch.setattr(writer, "LEAST", 1 << 60)
+    merge(made, tmp_path / "plain")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        tmp_path / "plain" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_a_disk_that_fails_while_it_is_flushed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trimtab.merging import writeback, writer
+
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(writeback.os, "fdatasync", fails)
+    monkeypatch.setattr(writer, "LEAST", 0)
+    models = make_models(tmp_path, torch.bfloat16)
+    with pytest.raises(UserError) as caught:
+        merge(recipe(models / "aligned", tuned(models / "one", 0.5)), tmp_path / "out")
+    assert caught.value.code == "disk_full"
+    assert not (tmp_path / "out").exists()

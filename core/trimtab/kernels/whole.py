@@ -10,7 +10,7 @@ import numpy as np
 from trimtab.kernels.piece import Array, Measured, Ops, Outline, Pass, Piece, random_key
 
 #: elements measured at once: the same everywhere, so that no sum depends on how tensors are cut
-MEASURED = 1 << 17
+MEASURED = 1 << 18
 
 
 class _Method(Protocol):

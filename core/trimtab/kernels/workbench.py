@@ -51,7 +51,7 @@ class CpuBench:
     """The CPU, by compiled loops or by torch's own operations."""
 
     # small enough for a few slices to stay in the processor's cache
-    piece = 1 << 17
+    piece = 1 << 18
     # the same whatever the settings: sums do not depend on them
     measured = MEASURED
     wants_stored = False

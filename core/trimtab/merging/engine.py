@@ -70,7 +70,8 @@ def run_merge(
     ):
         try:
             started = time.monotonic()
-            count = room.threads(threads or min(8, os.cpu_count() or 1) * len(devices))
+            # a few more than there are cores: some wait for the disk while the others compute
+            count = room.threads(threads or (min(8, os.cpu_count() or 1) + 2) * len(devices))
             _Stream(plan, writer, control, devices, backend, room, known).run(count)
             phases["merge"] = time.monotonic() - started
             control.stage("Verifying", len(plan.items), plan.bytes_data)

@@ -17,7 +17,6 @@ import xxhash
 
 from trimtab.checkpoints.header import read_header
 from trimtab.errors import UserError
-from trimtab.merging.direct import LargeFile, RangeWriter
 from trimtab.merging.layout import Shard
 from trimtab.merging.place import (
     JOURNAL,
@@ -29,6 +28,10 @@ from trimtab.merging.place import (
     output_exists,
     partial_path,
 )
+from trimtab.merging.writeback import LEAST, Writeback, available
+
+_READ = 4 << 20
+_OPEN = os.O_RDWR | os.O_CLOEXEC
 
 
 class CheckpointWriter:
@@ -46,9 +49,11 @@ class CheckpointWriter:
         self._shards = shards
         self._digest = plan_digest
         self._resume = resume
-        self._files: list[LargeFile] = []
+        self._files: list[int] = []
         self._journal = -1
         self._lock = threading.Lock()
+        self._writeback = Writeback()
+        self._verified: set[int] = set()
         self._done: dict[int, tuple[int, int, int, int]] = {}
 
     def __enter__(self) -> CheckpointWriter:
@@ -121,17 +126,17 @@ class CheckpointWriter:
 
     def _create_shards(self) -> None:
         for shard in self._shards:
-            file = LargeFile(self.partial / shard.name, shard.nbytes)
+            file = os.open(self.partial / shard.name, _OPEN | os.O_CREAT, 0o644)
             self._files.append(file)
             try:
                 if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.plain, 0, shard.nbytes)
+                    os.posix_fallocate(file, 0, shard.nbytes)
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                     shutil.rmtree(self.partial, ignore_errors=True)
                     raise
-            os.ftruncate(file.plain, shard.nbytes)
-            file.write(shard.header, 0)
+            os.ftruncate(file, shard.nbytes)
+            _write_all(file, shard.header, 0)
 
     def _read_journal(self, path: Path) -> None:
         # what follows the last line break is a torn line, even where it looks whole
@@ -146,8 +151,8 @@ class CheckpointWriter:
             target = self.partial / shard.name
             if not target.exists() or target.stat().st_size != shard.nbytes:
                 raise self._cannot_resume(f"{shard.name} is missing or has another size.")
-            self._files.append(LargeFile(target, shard.nbytes))
-            self._files[-1].write(shard.header, 0)
+            self._files.append(os.open(target, _OPEN))
+            _write_all(self._files[-1], shard.header, 0)
         valid = len(lines[0]) + 1
         for line in lines[1:]:
             try:
@@ -176,18 +181,40 @@ class CheckpointWriter:
 
     def item(self, number: int, shard: int) -> ItemWriter:
         """Return the writer of one work item."""
-        return ItemWriter(self, number, shard, self._files[shard])
+        return ItemWriter(self, number, shard)
 
     def finished(self, number: int, shard: int, at: int, size: int, digest: int) -> None:
         """Journal an item whose bytes are all written."""
         with self._lock:
             self._append({"item": number, "shard": shard, "at": at, "bytes": size, "hash": digest})
             self._done[number] = (shard, at, size, digest)
+        if self._shards[shard].nbytes >= LEAST and available():
+            # read back while it is still in the cache, and then on to the disk
+            self._compare(number)
+            self._verified.add(number)
+            self._writeback.add(self._files[shard], at, size)
+
+    def write(self, shard: int, data: memoryview, position: int) -> None:
+        """Write `data` at a byte position of a shard."""
+        _write_all(self._files[shard], data, position)
 
     def _hash_on_disk(self, shard: int, position: int, size: int) -> int:
         digest = xxhash.xxh3_64()
-        self._files[shard].feed(digest, position, size)
+        buffer = memoryview(bytearray(min(_READ, size)))
+        while size > 0:
+            count = os.preadv(self._files[shard], [buffer[: min(size, len(buffer))]], position)
+            if count == 0:
+                break
+            digest.update(buffer[:count])
+            position += count
+            size -= count
         return digest.intdigest()
+
+    def _compare(self, number: int) -> None:
+        shard, position, size, digest = self._done[number]
+        if self._hash_on_disk(shard, position, size) != digest:
+            why = f"Piece {number} reads back differently"
+            raise self._verification_failed(self._shards[shard], why)
 
     def verify(self, check: Callable[[int], None], threads: int = 1) -> None:
         """Read every piece and header back; `check(bytes)` is called as pieces are done.
@@ -195,16 +222,14 @@ class CheckpointWriter:
         Raises `UserError` with `verification_failed` when the disk holds something else.
         """
 
-        def compare(entry: tuple[int, tuple[int, int, int, int]]) -> None:
-            number, (shard, position, size, digest) = entry
-            if self._hash_on_disk(shard, position, size) != digest:
-                why = f"Piece {number} reads back differently"
-                raise self._verification_failed(self._shards[shard], why)
-            check(size)
+        def compare(number: int) -> None:
+            if number not in self._verified:
+                self._compare(number)
+            check(self._done[number][2])
 
         with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
             try:
-                for _ in pool.map(compare, sorted(self._done.items())):
+                for _ in pool.map(compare, sorted(self._done)):
                     pass
             except BaseException:
                 pool.shutdown(cancel_futures=True)
@@ -236,8 +261,9 @@ class CheckpointWriter:
                 shutil.copyfile(source, self.partial / source.name)
         for name, content in files.items():
             (self.partial / name).write_bytes(content)
-        for file in self._files:
-            file.flush()
+        self._writeback.finish()
+        for descriptor in self._files:
+            os.fsync(descriptor)
         self._close()
         give_name(self.partial, self.output)
         # only now: until the folder has its name, the journal is what a resumed run goes by
@@ -250,8 +276,9 @@ class CheckpointWriter:
         shutil.rmtree(self.partial, ignore_errors=True)
 
     def _close(self) -> None:
-        for file in self._files:
-            file.close()
+        self._writeback.abandon()
+        for descriptor in self._files:
+            os.close(descriptor)
         self._files.clear()
         if self._journal >= 0:
             os.close(self._journal)
@@ -261,9 +288,8 @@ class CheckpointWriter:
 class ItemWriter:
     """Writes the bytes of one work item front to back and journals it at the end."""
 
-    def __init__(self, writer: CheckpointWriter, number: int, shard: int, file: LargeFile):
+    def __init__(self, writer: CheckpointWriter, number: int, shard: int):
         self._writer = writer
-        self._range = RangeWriter(file)
         self._number = number
         self._shard = shard
         self._digest = xxhash.xxh3_64()
@@ -274,16 +300,23 @@ class ItemWriter:
         """Write the next bytes, which belong at `position` of the shard."""
         if self._start < 0:
             self._start = position
-        self._range.write(data, position)
+        self._writer.write(self._shard, data, position)
         self._digest.update(data)
         self._size += len(data)
 
     def finish(self) -> None:
-        """Write the rest and journal the item."""
-        self._range.finish()
+        """Journal the item."""
         self._writer.finished(
             self._number, self._shard, self._start, self._size, self._digest.intdigest()
         )
+
+
+def _write_all(descriptor: int, data: memoryview | bytes, position: int) -> None:
+    view = memoryview(data)
+    while len(view):
+        count = os.pwrite(descriptor, view, position)
+        view = view[count:]
+        position += count
 
 
 def discard_partial(output: Path) -> None:

@@ -38,7 +38,7 @@ from merge_vs_mergekit import SETTINGS, document
 
 REPORT = "trimtab-report.json"  # says when and how long: the one file that may differ
 OLD = "old.txt"  # what the folder holds that is to be replaced
-SINCE = ("its start", "the first trace", "the report", "the journal went")
+SINCE = ("its start", "the first trace", "the report", "the final name came")
 STAGES = (
     "before it began", "begun, no piece finished", "under half finished", "over half finished",
     "all pieces finished", "over before the kill",
@@ -105,6 +105,8 @@ def finished_pieces(output: Path) -> tuple[int, int]:
 def stage_of(output: Path, running: bool, total: int) -> tuple[str, int]:
     """Return how far an interrupted merge came, in words, and its finished pieces."""
     partial = partial_of(output)
+    if output.exists() and any(output.glob("*journal*")):
+        return STAGES[4], 0  # it has its name, and was about to drop its journal
     if not running or not (partial.exists() or not output.exists() or (output / OLD).exists()):
         return STAGES[5], 0
     if not partial.exists():
@@ -150,9 +152,10 @@ def wait_for(since: str, process: subprocess.Popen[bytes], output: Path) -> None
     partial = partial_of(output)
     if since == SINCE[0]:
         return
+    come = False
     while process.poll() is None:
-        come = (partial / REPORT if since in SINCE[2:] else partial).exists()
-        if come and (since != SINCE[3] or not any(partial.glob("*journal*"))):
+        come = come or (partial / REPORT if since in SINCE[2:] else partial).exists()
+        if come and (since != SINCE[3] or not partial.exists()):
             return
         time.sleep(0.0005)
 

@@ -21,7 +21,8 @@ from trimtab.control import JobCancelled, Unattended
 from trimtab.errors import UserError
 from trimtab.merging import planner
 from trimtab.merging.place import JOURNAL, recover_replaced
-from trimtab.merging.recipe import Recipe
+from trimtab.merging.planner import plan_merge
+from trimtab.merging.recipe import Recipe, open_lineup
 from trimtab.merging.writer import discard_partial
 
 ITEM = 5000
@@ -418,3 +419,19 @@ def test_a_disk_that_fails_while_it_is_flushed_is_told(
         merge(recipe(models / "aligned", tuned(models / "one", 0.5)), tmp_path / "out")
     assert caught.value.code == "disk_full"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_merge_that_ended_after_it_had_its_name_is_whole(tmp_path: Path) -> None:
+    models = make_models(tmp_path, torch.bfloat16)
+    made = recipe(models / "aligned", tuned(models / "one", 0.5))
+    plan = plan_merge(made, open_lineup(made))
+    first = merge(made, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    (tmp_path / "out" / JOURNAL).write_text(json.dumps({"plan": plan.digest()}) + "\n")
+    assert merge(made, tmp_path / "out", resume=True)["counts"] == first["counts"]
+    assert tree(tmp_path / "out") == before
+    # another merge's journal is no reason to take its result for this one's
+    (tmp_path / "out" / JOURNAL).write_text(json.dumps({"plan": "other"}) + "\n")
+    with pytest.raises(UserError) as caught:
+        merge(made, tmp_path / "out", resume=True)
+    assert caught.value.code == "output_exists"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,10 +18,10 @@ from trimtab.kernels.rounding import compiled_conversion, plain_conversion
 from trimtab.kernels.threads import one_thread_each
 from trimtab.kernels.whole import default_backend
 from trimtab.kernels.workbench import make_bench
-from trimtab.merging.companions import companion_files, written_files
+from trimtab.merging.companions import REPORT_NAME, companion_files, written_files
 from trimtab.merging.hand import Common, Hand
 from trimtab.merging.memory import Memory
-from trimtab.merging.place import check_output, recover_replaced
+from trimtab.merging.place import check_output, is_whole, recover_replaced
 from trimtab.merging.plan import Plan, PlannedTensor, describe
 from trimtab.merging.schedule import Schedule
 from trimtab.merging.writer import CheckpointWriter
@@ -48,7 +49,8 @@ def run_merge(
 
     Arithmetic is float32, rounded once to the output's dtype, to nearest even. The folder
     appears under its name when all of it is written and verified; until then it is
-    `<output>.partial`, which `resume` goes on with after an interruption. Several devices share
+    `<output>.partial`, which `resume` goes on with after an interruption; where only the last step
+    was missing, `resume` does that and returns the report that was written. Several devices share
     the work. `memory` bounds what this process takes, in bytes; `backend` names the primitives
     ("numba" or "torch") on the CPU. Raises `UserError` (see `check_output`, `CheckpointWriter`),
     with `weights_not_finite` for NaN or Inf in an input, `result_not_finite` when only the result
@@ -61,7 +63,11 @@ def run_merge(
     backend = backend or default_backend()
     room = Memory(plan, memory, devices[0])
     inputs = [m.checkpoint.path for m in plan.lineup.members]
+    whole = resume and is_whole(output, plan.digest())
     recover_replaced(output)
+    if whole:
+        report: dict[str, Any] = json.loads((output / REPORT_NAME).read_bytes())
+        return report
     check_output(output, 0 if resume else plan.bytes_out, inputs, overwrite, resume)
     phases = {}
     with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -69,6 +70,15 @@ def give_name(partial: Path, output: Path) -> None:
         raise
     remove(replaced)
     flush(output.parent)
+
+
+def is_whole(output: Path, plan_digest: str) -> bool:
+    """Whether a merge by this plan ended between giving `output` its name and its last step."""
+    try:
+        with open(output / JOURNAL, encoding="utf-8") as journal:
+            return bool(json.loads(journal.readline()).get("plan") == plan_digest)
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def recover_replaced(output: Path) -> None:

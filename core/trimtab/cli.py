@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab import __version__
 from trimtab.checkpoints import Lineup, guess_roles, open_checkpoint
-from trimtab.commands import lora, merge, methods
+from trimtab.commands import evaluate, lora, merge, methods
 from trimtab.commands.running import lineup_text, print_json, run_job
 from trimtab.console import number, table
 from trimtab.control import JobCancelled
@@ -86,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     merge.add_arguments(command("merge", "Carry a recipe out.", merge.run))
+    evaluate.add_arguments(
+        command("evaluate", "Measure how safe and how able models are.", evaluate.run)
+    )
     lora.add_arguments(
         command("extract-lora", "Write what fine-tuning changed as a LoRA adapter.", lora.run)
     )

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from trimtab.checkpoints import Lineup, Source
 from trimtab.inspection.result import Inspection
-from trimtab.merging.planner import PlannedTensor, plan_merge
+from trimtab.merging.plan import PlannedTensor
+from trimtab.merging.planner import plan_merge
 from trimtab.merging.recipe import Recipe
 from trimtab.methods import MergeMethod, methods
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,19 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trimtab.control import Control
 from trimtab.errors import UserError
+from trimtab.evaluation.probes import PROBES
 from trimtab.merging.recipe import Recipe, open_lineup
 from trimtab.paths import cache_dir
 
 if TYPE_CHECKING:
     from trimtab.merging.engine import Known
-    from trimtab.merging.planner import Plan, PlannedTensor
+    from trimtab.merging.plan import Plan, PlannedTensor
     from trimtab.methods import MergeMethod
 
 _PLANS_KEPT = 4
+#: a preview of so many bytes is let go of when a job needs the memory
+_LARGE = 256 << 20
 
 # torch is imported inside the jobs: whoever only asks for their names need not wait for it
 
@@ -60,6 +64,44 @@ class PlanParams(_Params):
     recipe: Recipe
     device: str = "auto"
     memory: int | None = None
+
+
+class PreviewParams(_Params):
+    """Parameters of `preview`: see `trimtab.evaluation.preview.Request`."""
+
+    recipe: Recipe
+    suite: str = "auto"
+    count: int = PROBES
+    seed: int = 0
+    device: str = "auto"
+    against: int | None = None
+
+
+class EvaluateParams(_Params):
+    """Parameters of `evaluate`: see `trimtab.evaluation`.
+
+    `models` are folders, hub ids or endpoint:MODEL@URL; of `recipes`, by the name their merge is
+    to bear, the `roles` are evaluated. `limit` takes so many prompts of each kind. Without
+    `output` the results go to the cache. `decoding` holds the fields of `Decoding`.
+    """
+
+    models: tuple[str, ...] = ()
+    recipes: dict[str, Recipe] = Field(default_factory=dict)
+    roles: tuple[Literal["base", "aligned", "finetuned", "merged"], ...] = ()
+    suite: str = "core"
+    format: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    judges: tuple[str, ...] = ("phrases",)
+    baseline: str = ""
+    decoding: dict[str, int | float | str] = Field(default_factory=dict)
+    device: str = "auto"
+    precision: Literal["auto", "float32", "stored"] = "auto"
+    key_variable: str = ""
+    timeout: float = 120.0
+    concurrency: int = Field(default=4, ge=1, le=64)
+    fresh: bool = False
+    output: str | None = None
+    overwrite: bool = False
 
 
 class ExtractParams(_Params):
@@ -124,7 +166,7 @@ def _merge(params: MergeParams, control: Control) -> dict[str, Any]:
         memory=params.memory,
         known=_known_facts(plan),
     )
-    report["phases"] = {"plan": round(planned, 3), **report["phases"]}
+    report["phases"] = {"plan": round(planned, 3), **report.get("phases", {})}
     return report
 
 
@@ -191,6 +233,54 @@ def _extract_lora(params: ExtractParams, control: Control) -> dict[str, Any]:
     return extract(lineup, options, Path(params.output), control, overwrite=params.overwrite)
 
 
+def _evaluate(params: EvaluateParams, control: Control) -> dict[str, Any]:
+    """Evaluate models and leave the results as JSON, in the cache unless a place is named."""
+    from trimtab.evaluation.choosing import Connection
+    from trimtab.evaluation.decoding import Decoding
+    from trimtab.evaluation.opening import open_judge, open_suite, open_targets
+    from trimtab.evaluation.run import evaluate, limited
+    from trimtab.evaluation.tables import tables
+    from trimtab.merging.place import output_exists
+
+    output = None if params.output is None else Path(params.output).expanduser().absolute()
+    if output is not None and output.exists() and not params.overwrite:
+        raise output_exists(output)  # before anything is asked
+    decoding = Decoding(**params.decoding)  # type: ignore[arg-type]
+    suite = open_suite(params.suite, params.format)
+    if params.limit is not None:
+        suite = limited(suite, params.limit)
+    connection = Connection(params.key_variable, params.timeout, params.concurrency)
+    device = _chosen_devices(params.device)[0]
+    targets = open_targets(
+        params.models, params.recipes, params.roles, connection,
+        device=device, precision=params.precision,
+    )  # fmt: skip
+    judges = [
+        open_judge(name, connection, control, device=device, precision=params.precision)
+        for name in params.judges
+    ]
+    results = evaluate(
+        targets, suite, judges, decoding, control, baseline=params.baseline,
+        cache=None if params.fresh else cache_dir() / "answers",
+    )  # fmt: skip
+    extra = tables(results)
+    if output is not None:
+        results.save(output, extra)
+        return {"path": str(output)}
+    path = cache_dir() / "evaluations" / f"{results.digest}.json"
+    try:
+        _keep(path, results.to_json(extra))
+    except OSError as error:
+        raise UserError(
+            "cannot_write",
+            "The results could not be kept.",
+            f"The system says: {error.strerror}.",
+            "Make room in the cache folder, or name a place with --output.",
+            details=str(error),
+        ) from error
+    return {"path": str(path)}
+
+
 def _discard(params: DiscardParams, control: Control) -> dict[str, Any]:
     from trimtab.merging.writer import discard_partial
 
@@ -235,7 +325,8 @@ def describe_method(method: MergeMethod) -> dict[str, Any]:
 def _plan(params: PlanParams, control: Control) -> dict[str, Any]:
     """Plan a merge and leave the account of every tensor as JSON in the cache."""
     from trimtab.merging.memory import Memory
-    from trimtab.merging.planner import describe, plan_merge
+    from trimtab.merging.plan import describe
+    from trimtab.merging.planner import plan_merge
 
     devices = _chosen_devices(params.device)
     plan = plan_merge(params.recipe, open_lineup(params.recipe))
@@ -260,6 +351,24 @@ def _plan(params: PlanParams, control: Control) -> dict[str, Any]:
     return {"path": str(path)}
 
 
+def _preview(params: PreviewParams, control: Control) -> dict[str, Any]:
+    """Measure a recipe that is not merged; what that needs stays loaded for the next time."""
+    from trimtab.evaluation.preview import Request, preview
+
+    device = _chosen_devices(params.device)[0]
+    request = Request(
+        params.recipe, params.suite, params.count, params.seed, device, params.against
+    )
+    return preview(request, control)
+
+
+def _make_room() -> None:
+    """Let go of a large preview: what comes now needs the memory."""
+    loaded = sys.modules.get("trimtab.evaluation.preview")
+    if loaded is not None:
+        loaded.release(_LARGE)
+
+
 def _keep(path: Path, text: str) -> None:
     """Write a file of the cache whole, and leave only the newest of its neighbours there."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -274,12 +383,16 @@ def _keep(path: Path, text: str) -> None:
 _JOBS: dict[str, tuple[type[_Params], Callable[[Any, Control], dict[str, Any]]]] = {
     "inspect": (InspectParams, _inspect),
     "merge": (MergeParams, _merge),
+    "evaluate": (EvaluateParams, _evaluate),
     "extract_lora": (ExtractParams, _extract_lora),
     "discard": (DiscardParams, _discard),
     "devices": (_Params, _devices),
     "methods": (_Params, _methods),
     "plan": (PlanParams, _plan),
+    "preview": (PreviewParams, _preview),
 }
+#: jobs for which a large preview makes room
+_HUNGRY = frozenset(("merge", "extract_lora", "evaluate"))
 
 
 def run_job(name: str, params: dict[str, Any], control: Control) -> dict[str, Any]:
@@ -298,4 +411,6 @@ def run_job(name: str, params: dict[str, Any], control: Control) -> dict[str, An
             f"Its description is not understood: {error}.",
             "Use the same version of the window and the worker.",
         ) from error
+    if name in _HUNGRY:
+        _make_room()
     return function(checked, control)

@@ -8,11 +8,11 @@ from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSplitter, QVBoxLayout, 
 from trimtab_gui import theme
 from trimtab_gui.desk import Desk
 from trimtab_gui.merging import Merging
-from trimtab_gui.views.distance_panel import DistancePanel
 from trimtab_gui.views.heatmap_card import HeatmapCard
 from trimtab_gui.views.lineup_panel import LineupPanel
 from trimtab_gui.views.method_panel import MethodPanel
 from trimtab_gui.views.output_panel import OutputPanel
+from trimtab_gui.views.preview_panel import PreviewPages
 from trimtab_gui.views.profile_card import ProfileCard
 from trimtab_gui.views.selection_panel import SelectionPanel
 from trimtab_gui.widgets import label
@@ -21,7 +21,7 @@ LEFT, RIGHT = 264, 322
 
 
 class Workbench(QWidget):
-    """Lineup and selection, heatmap above profile, distance and method and output."""
+    """Lineup and selection, heatmap above profile, preview and method and output."""
 
     add_requested = Signal()
 
@@ -32,7 +32,8 @@ class Workbench(QWidget):
         self.selection = SelectionPanel(desk)
         self.heatmap = HeatmapCard(desk)
         self.profile = ProfileCard(desk)
-        self.distance = DistancePanel(desk)
+        self.pages = PreviewPages(desk)
+        self.preview, self.distance = self.pages.preview, self.pages.distance
         self.method = MethodPanel(desk)
         self.output = OutputPanel(desk, merging)
         self.lineup.add_requested.connect(self.add_requested)
@@ -48,7 +49,7 @@ class Workbench(QWidget):
         assert isinstance(left_layout, QVBoxLayout)
         left_layout.setStretch(1, 1)
         left_layout.addWidget(self._toys)
-        upper = _column(self.distance, self.method)
+        upper = _column(self.pages, self.method)
         upper_layout = upper.layout()
         assert isinstance(upper_layout, QVBoxLayout)
         upper_layout.setStretch(1, 1)

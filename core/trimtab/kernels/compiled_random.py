@@ -94,10 +94,11 @@ def _largest_key(row, keys):
 
 
 @loop
-def _uncertain(row, chance, always, never, found):
+def _uncertain(row, keys, chance, always, never, found):
     """Zero what is dropped at any rank, and list the entries whose rank decides.
 
-    A word below `always` is kept and one from `never` on is dropped, whatever the rank.
+    A word below `always` is kept and one from `never` on is dropped, whatever the rank; and of a
+    zero, kept or dropped, a zero is left.
     """
     for i in range(row.size):
         row[i] = row[i] if np.int64(chance[i]) < never else np.float32(0.0)
@@ -105,7 +106,7 @@ def _uncertain(row, chance, always, never, found):
     for i in range(row.size):
         found[count] = np.uint32(i)
         word = np.int64(chance[i])
-        count += np.int64((word >= always) & (word < never))
+        count += np.int64((word >= always) & (word < never) & (keys[i] != np.uint32(0)))
     return count
 
 
@@ -149,8 +150,7 @@ def drop_by_rank(values, width, words, low, step):
         top = _largest_key(row, keys) >> shift
         bottom = top - min(top, np.uint32(n_bins - 1))
         _count_places(keys, shift, bottom, ends, odd)
-        count = _uncertain(row, chance, always, never, found)
-        zeros, counted = np.uint32(0), np.uint32(0)
+        count = _uncertain(row, keys, chance, always, never, found)
         for n in range(count):
             i = found[n]
             key = keys[i]
@@ -159,12 +159,7 @@ def drop_by_rank(values, width, words, low, step):
             first, last = ends[place], ends[place + np.uint32(1)] - np.uint32(1)
             kept = word < (low + step * np.float64(first)) * unit
             if kept != (word < (low + step * np.float64(last)) * unit):
-                if key == np.uint32(0):
-                    zeros += _equal(keys[counted:i], key)
-                    counted = i
-                    rank = zeros
-                else:
-                    rank = _smaller(keys, key) + _equal(keys[:i], key)
+                rank = _smaller(keys, key) + _equal(keys[:i], key)
                 kept = word < (low + step * np.float64(rank)) * unit
             row[i] = row[i] if kept else np.float32(0.0)
 

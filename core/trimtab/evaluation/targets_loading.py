@@ -14,13 +14,19 @@ from transformers import (
     GenerationConfig,
     PreTrainedModel,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from trimtab.errors import UserError
 
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 # what transformers raises for folders that it cannot make a model of
 _REFUSALS = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError)
+
+
+def _quiet() -> None:
+    """Leave to us what is said of a model: what is wrong with it is an error here, or nothing."""
+    disable_progress_bar()
+    set_verbosity_error()
 
 
 def load_model(
@@ -49,7 +55,7 @@ def load_model_of(
     tensors: Mapping[str, torch.Tensor] | None = None,
 ) -> PreTrainedModel:
     """Load a model by one of transformers' auto classes, `kind`; otherwise as `load_model` does."""
-    disable_progress_bar()
+    _quiet()
     wanted: Any = dtype or "auto"
     try:
         if tensors is None:
@@ -85,6 +91,7 @@ def load_model_of(
 
 def load_tokenizer(folder: Path) -> Any:
     """Load a folder's tokenizer. Raises `UserError` with `no_tokenizer`."""
+    _quiet()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
     except _REFUSALS as error:

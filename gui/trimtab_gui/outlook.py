@@ -105,7 +105,7 @@ class ForesightMixin:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe as it stands."""
+        """The recipe as it stands: the holder's own."""
         raise NotImplementedError
 
     @property

@@ -9,7 +9,7 @@ from PySide6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
 from window_fixtures import lineup_paths, make_window, window, workbench
 
-from trimtab.jobs.tasks import MergeParams, PlanParams
+from trimtab.jobs.params import MergeParams, PlanParams
 from trimtab_gui.main_window import MainWindow
 from trimtab_gui.session import UnfinishedMerge
 

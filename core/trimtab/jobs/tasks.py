@@ -9,15 +9,24 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from trimtab.control import Control
 from trimtab.errors import UserError
-from trimtab.evaluation.probes import PROBES
-from trimtab.merging.recipe import Recipe, open_lineup
+from trimtab.jobs.params import (
+    DiscardParams,
+    EvaluateParams,
+    ExtractParams,
+    InspectParams,
+    MergeParams,
+    Params,
+    PlanParams,
+    PreviewParams,
+)
+from trimtab.merging.recipe import open_lineup
 from trimtab.paths import cache_dir
 
 if TYPE_CHECKING:
@@ -30,100 +39,6 @@ _PLANS_KEPT = 4
 _LARGE = 256 << 20
 
 # torch is imported inside the jobs: whoever only asks for their names need not wait for it
-
-
-class _Params(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class InspectParams(_Params):
-    """Parameters of `inspect`: the recipe whose lineup is looked at."""
-
-    recipe: Recipe
-
-
-class MergeParams(_Params):
-    """Parameters of `merge`.
-
-    `device` "auto" is every CUDA device there is, or the CPU; several are separated by commas.
-    `memory` is what the process may take, in bytes.
-    """
-
-    recipe: Recipe
-    output: str
-    overwrite: bool = False
-    resume: bool = False
-    device: str = "auto"
-    memory: int | None = None
-    threads: int | None = None
-
-
-class PlanParams(_Params):
-    """Parameters of `plan`: the recipe, and on what and within how many bytes it would run."""
-
-    recipe: Recipe
-    device: str = "auto"
-    memory: int | None = None
-
-
-class PreviewParams(_Params):
-    """Parameters of `preview`: see `trimtab.evaluation.preview.Request`."""
-
-    recipe: Recipe
-    suite: str = "auto"
-    count: int = PROBES
-    seed: int = 0
-    device: str = "auto"
-    against: int | None = None
-
-
-class EvaluateParams(_Params):
-    """Parameters of `evaluate`: see `trimtab.evaluation`.
-
-    `models` are folders, hub ids or endpoint:MODEL@URL; of `recipes`, by the name their merge is
-    to bear, the `roles` are evaluated. `limit` takes so many prompts of each kind. Without
-    `output` the results go to the cache. `decoding` holds the fields of `Decoding`.
-    """
-
-    models: tuple[str, ...] = ()
-    recipes: dict[str, Recipe] = Field(default_factory=dict)
-    roles: tuple[Literal["base", "aligned", "finetuned", "merged"], ...] = ()
-    suite: str = "core"
-    format: str | None = None
-    limit: int | None = Field(default=None, ge=1)
-    judges: tuple[str, ...] = ("phrases",)
-    baseline: str = ""
-    decoding: dict[str, int | float | str] = Field(default_factory=dict)
-    device: str = "auto"
-    precision: Literal["auto", "float32", "stored"] = "auto"
-    key_variable: str = ""
-    timeout: float = 120.0
-    concurrency: int = Field(default=4, ge=1, le=64)
-    fresh: bool = False
-    output: str | None = None
-    overwrite: bool = False
-
-
-class ExtractParams(_Params):
-    """Parameters of `extract_lora`: see `trimtab.lora.extract.ExtractOptions`."""
-
-    finetuned: str
-    reference: str
-    output: str
-    rank: int = 32
-    energy: float | None = None
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    embeddings: bool = False
-    whole: bool = False
-    base_name: str = ""
-    seed: int = 0
-    overwrite: bool = False
-
-
-class DiscardParams(_Params):
-    """Parameters of `discard`: the output whose interrupted merge is thrown away."""
-
-    output: str
 
 
 def _inspect(params: InspectParams, control: Control) -> dict[str, Any]:
@@ -245,6 +160,7 @@ def _evaluate(params: EvaluateParams, control: Control) -> dict[str, Any]:
     output = None if params.output is None else Path(params.output).expanduser().absolute()
     if output is not None and output.exists() and not params.overwrite:
         raise output_exists(output)  # before anything is asked
+    # which field takes what is checked by Decoding itself
     decoding = Decoding(**params.decoding)  # type: ignore[arg-type]
     suite = open_suite(params.suite, params.format)
     if params.limit is not None:
@@ -288,13 +204,13 @@ def _discard(params: DiscardParams, control: Control) -> dict[str, Any]:
     return {}
 
 
-def _devices(params: _Params, control: Control) -> dict[str, Any]:
+def _devices(params: Params, control: Control) -> dict[str, Any]:
     from trimtab.device import devices
 
     return {"devices": [asdict(device) for device in devices()]}
 
 
-def _methods(params: _Params, control: Control) -> dict[str, Any]:
+def _methods(params: Params, control: Control) -> dict[str, Any]:
     """Describe every method; those of other packages are imported here, in the worker's process."""
     from trimtab.methods import load_entry_points, methods
 
@@ -380,14 +296,14 @@ def _keep(path: Path, text: str) -> None:
         old.unlink(missing_ok=True)
 
 
-_JOBS: dict[str, tuple[type[_Params], Callable[[Any, Control], dict[str, Any]]]] = {
+_JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] = {
     "inspect": (InspectParams, _inspect),
     "merge": (MergeParams, _merge),
     "evaluate": (EvaluateParams, _evaluate),
     "extract_lora": (ExtractParams, _extract_lora),
     "discard": (DiscardParams, _discard),
-    "devices": (_Params, _devices),
-    "methods": (_Params, _methods),
+    "devices": (Params, _devices),
+    "methods": (Params, _methods),
     "plan": (PlanParams, _plan),
     "preview": (PreviewParams, _preview),
 }

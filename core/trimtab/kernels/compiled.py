@@ -110,13 +110,6 @@ def scale(values, factor):
 
 
 @loop
-def divide(values, divisor):
-    """values /= divisor, a number each, float32 [n] both."""
-    for i in range(values.size):
-        values[i] = values[i] / divisor[i]
-
-
-@loop
 def add(values, other):
     """values += other."""
     for i in range(values.size):

@@ -195,7 +195,7 @@ class Recipe(_Part):
         """
 
         def whole(path: str) -> str:
-            place = os.path.normpath(folder.absolute() / os.path.expanduser(path))  # noqa: PTH111
+            place = os.path.normpath(folder.absolute() / os.path.expanduser(path))  # noqa: PTH111 - knows no unknown user
             at_hub = "/" in path and is_hub_id(path) and not Path(place).parent.exists()
             return path if at_hub else place
 

@@ -58,7 +58,7 @@ def talk(params, control):
     os.write(1, b"and writes to the descriptor\\n")
     logging.getLogger("some.library").warning("beware of %s", "this")
     return {"devices": []}
-tasks._JOBS["devices"] = (tasks._Params, talk)
+tasks._JOBS["devices"] = (tasks.Params, talk)
 """
 
 

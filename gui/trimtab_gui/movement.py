@@ -20,6 +20,7 @@ Flags = npt.NDArray[np.bool_]
 
 #: what a method does that keeps its result from being known beforehand
 _WHY_UNKNOWN = {
+    "alignment_subspace": "projects each matrix",
     "arcee_fusion": "takes only the most important changes",
     "breadcrumbs": "drops the largest and smallest entries",
     "breadcrumbs_ties": "elects signs entry by entry",
@@ -29,11 +30,16 @@ _WHY_UNKNOWN = {
     "della_linear": "drops entries at random",
     "iso_c": "replaces singular values",
     "iso_cts": "replaces singular values",
+    "lox": "goes along singular vectors of the alignment",
     "model_stock": "takes an angle for each row",
     "nearswap": "clips each change",
     "nuslerp": "takes an angle for each row",
     "ram": "averages where changes overlap",
     "ramplus_tl": "averages where changes overlap",
+    "safe_lora": "decides matrix by matrix",
+    "safe_lora_projector": "decides matrix by matrix",
+    "safemerge": "decides matrix by matrix",
+    "safety_arithmetic": "takes the largest harmful changes out",
     "sce": "selects and weighs entries",
     "ties": "elects signs entry by entry",
     "tsv_merge": "cuts singular values off",
@@ -89,6 +95,8 @@ def stacked(recipe: Recipe) -> bool:
 
 def why_unknown(recipe: Recipe, title: str) -> str:
     """Return in one sentence why the merge's movement is not known before it is made."""
+    if any(model.masked for model in recipe.finetuned):
+        return "Masks decide entry by entry: what moves is known when it is merged."
     if stacked(recipe):
         return "Layers are stacked anew: what moves is known when it is merged."
     if recipe.tokenizer is not None:
@@ -137,7 +145,7 @@ def _factors(
             return None
         c[owner] = 1.0
         return 0.0, c
-    if method.form is None:
+    if method.form is None or tensor.masks:
         return None
     models = [position[name] for name in tensor.model_names]
     found = method.form(inspection.gram_of(row, models), tensor.ratios, **tensor.parameters)

@@ -105,7 +105,7 @@ def _merge(arguments: argparse.Namespace, step: Step) -> dict[str, Any]:
 
 
 def _dry_run(arguments: argparse.Namespace, step: Step) -> dict[str, Any]:
-    from trimtab.merging.plan import describe
+    from trimtab.merging.plan import describe, why_told
     from trimtab.merging.planner import plan_merge
 
     plan = plan_merge(step.recipe, open_lineup(step.recipe))
@@ -115,7 +115,7 @@ def _dry_run(arguments: argparse.Namespace, step: Step) -> dict[str, Any]:
     print()
     rows = [
         [t.name, "×".join(map(str, t.shape)) or "scalar", t.dtype.lower(), t.action,
-         ", ".join(f"{r:g}" for r in t.ratios) or "–", t.why]
+         ", ".join(f"{r:g}" for r in t.ratios) or "–", why_told(t)]
         for t in plan.tensors
     ]  # fmt: skip
     print(table(["tensor", "shape", "dtype", "action", "ratio", "why"], rows))

@@ -52,10 +52,14 @@ class Facts:
     def passes(self, plan: Plan, tensor: PlannedTensor) -> tuple[Sequence[Pass], Sequence[Any]]:
         """Return a tensor's passes, and what is known of the first of them."""
         method = plan.method
+        if tensor.selects:
+            return (), ()
         passes = list(method.passes(tensor.outline, **tensor.parameters))
         if not passes:
             return passes, ()
-        origins = (origin(tensor.origin), *(origin(source) for source in tensor.models))
+        origins = (
+            origin(tensor.origin), *(origin(source) for source in tensor.models), tensor.masked
+        )  # fmt: skip
         if passes[0].kind == "gram":
             return self._with_gram(tensor.name, origins, passes)
         if method.name in self._mistrusted:

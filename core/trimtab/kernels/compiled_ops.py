@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.kernels import compiled as c
+from trimtab.kernels import compiled_masks as m
 from trimtab.kernels import compiled_random as r
 from trimtab.kernels.piece import Counts
 
@@ -158,3 +159,12 @@ class CompiledOps:
 
     def keep_packed(self, values: Vector, bits: npt.NDArray[np.uint8]) -> None:
         c.keep_packed(values.view(np.uint32), bits)
+
+    def take_packed(self, values: Vector, other: Vector, bits: npt.NDArray[np.uint8]) -> None:
+        m.take_packed(_flat(values).view(np.uint32), _flat(other).view(np.uint32), bits)
+
+    def blend(self, values: Vector, other: Vector, shares: Vector) -> None:
+        m.blend(_flat(values), _flat(other), shares)
+
+    def random_words(self, key: int, start: int, count: int) -> npt.NDArray[np.uint32]:
+        return self._words(key, start, count)

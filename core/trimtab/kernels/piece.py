@@ -14,6 +14,8 @@ import numpy.typing as npt
 Array = Any
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+#: a mask's bits, uint8: entry i is bit i % 8, counted from the lowest, of byte i // 8
+Bits = npt.NDArray[np.uint8]
 
 
 class Ops(Protocol):
@@ -133,6 +135,19 @@ class Ops(Protocol):
     def keep_packed(self, values: Array, bits: Array) -> None:
         """Zero the values whose bit is not set, in place."""
 
+    def take_packed(self, values: Array, other: Array, bits: Bits) -> None:
+        """Put the other value where a bit of a mask is not set, in place; bits as a mask's."""
+
+    def blend(self, values: Array, other: Array, shares: npt.NDArray[np.float32]) -> None:
+        """values = other + shares × (values − other), in place; exactly one of them at 0 and 1."""
+
+    def random_words(self, key: int, start: int, count: int) -> npt.NDArray[np.uint32]:
+        """Return `count` random words, uint32 on the CPU; flat index `start` is the first's.
+
+        `drop_random` keeps the entries whose word is below p · 2³². Valid in this thread until it
+        asks for random numbers again.
+        """
+
 
 @dataclass
 class Piece:
@@ -141,8 +156,9 @@ class Piece:
     `reference` and `models` are float32 and may be overwritten; flat, but for methods that ask
     for the whole tensor: those get its `shape`. `start` is the flat index of the first element
     in the tensor, `numel` the tensor's size, `keys` the random key of each model. `facts` holds
-    what each pass over the tensor has settled. `carry` lives while the pieces of one unit are gone
-    through in order, `store` as long as its tensor is worked on.
+    what each pass over the tensor has settled. `base` is the base model's for methods that ask for
+    it, None for others and where the base model has no such tensor. `carry` lives while the pieces
+    of one unit are gone through in order, `store` as long as its tensor is worked on.
     """
 
     reference: Array
@@ -157,6 +173,7 @@ class Piece:
     facts: Sequence[Any] = ()
     carry: dict[Any, Any] = field(default_factory=dict)
     store: dict[Any, Any] | None = None
+    base: Array | None = None
 
     @property
     def width(self) -> int:
@@ -168,6 +185,14 @@ class Piece:
         for model in self.models:
             self.ops.subtract(model, self.reference)
         return self.models
+
+    def alignment(self) -> Array:
+        """Return the alignment vector reference − base; zeros where there is no base tensor."""
+        if self.base is None:
+            return self.ops.zeros_like(self.reference)
+        found = self.ops.copy(self.reference)
+        self.ops.subtract(found, self.base)
+        return found
 
 
 @dataclass(frozen=True)

@@ -182,3 +182,20 @@ class TorchOps:
     def keep_packed(self, values: Tensor, bits: Any) -> None:
         kept = torch.from_numpy(np.unpackbits(bits, count=values.numel()))
         values.masked_fill_(kept.to(values.device) == 0, 0.0)
+
+    def take_packed(self, values: Tensor, other: Tensor, bits: Any) -> None:
+        # unpacked where the work is done: an eighth of a byte goes over the bus
+        packed = torch.from_numpy(bits).to(values.device)
+        places = torch.arange(8, dtype=torch.uint8, device=values.device)
+        kept = ((packed[:, None] >> places) & 1).view(-1)[: values.numel()]
+        flat = values.view(-1)
+        flat.copy_(torch.where(kept != 0, flat, other.view(-1)))
+
+    def blend(self, values: Tensor, other: Tensor, shares: Any) -> None:
+        share = torch.from_numpy(shares).to(values.device)
+        flat, rest = values.view(-1), other.view(-1)
+        mixed = rest + share * (flat - rest)
+        flat.copy_(torch.where(share == 0, rest, torch.where(share == 1, flat, mixed)))
+
+    def random_words(self, key: int, start: int, count: int) -> Any:
+        return random_words(key, start, count, torch.device("cpu")).numpy().astype(np.uint32)

@@ -61,14 +61,16 @@ def merge_tensors(
     seed: int = 0,
     tensor: str = "w",
     labels: Sequence[str] | None = None,
+    base: Any = None,
     backend: str | None = None,
     chunk: int | None = None,
     **parameters: Any,
 ) -> Any:
     """Return the merge of torch tensors of one shape in float32; the inputs stay as they are.
 
-    `weights` has a number a model; `labels` are the models' names and `tensor` the tensor's, which
-    with `seed` decide all random masks. A per-model parameter takes one number or one a model.
+    `base` is the base model's tensor, for methods that ask for it. `weights` has a number a model;
+    `labels` are the models' names and `tensor` the tensor's, which with `seed` decide all random
+    masks. A per-model parameter takes one number or one a model.
     With `chunk` the tensor goes through in pieces of so many elements, as in a streamed merge.
     """
     import torch
@@ -92,11 +94,15 @@ def merge_tensors(
 
     def prepared(low: int, high: int, **more: Any) -> Piece:
         arrays: list[Array] = []
-        for source in (reference, *models):
+        for source in (reference, *models, *([] if base is None else [base])):
             flat = source.detach().to(torch.float32).reshape(-1)[low:high].clone()
             own = flat if on_torch else flat.numpy()
             arrays.append(own.reshape(shape) if scope == "tensor" else own)
-        return Piece(arrays[0], arrays[1:], tuple(weights), keys, ops, shape, numel, low, **more)
+        of_base = None if base is None else arrays.pop()
+        return Piece(
+            arrays[0], arrays[1:], tuple(weights), keys, ops, shape, numel, low,
+            base=of_base, **more,
+        )  # fmt: skip
 
     if not numel:
         return reference.detach().to(torch.float32).clone()

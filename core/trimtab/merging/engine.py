@@ -142,10 +142,13 @@ class _Stream:
         self._schedule = Schedule(plan, self._passes, writer.is_done, room.keeps_store)
 
     def _passes(self, tensor: PlannedTensor) -> tuple[Sequence[Pass], Sequence[Any]]:
+        if tensor.selects:
+            return (), ()
         passes = self.plan.method.passes(tensor.outline, **tensor.parameters)
         facts: list[Any] = []
         for each in passes:
-            fact = self._known(tensor, each.kind) if self._known and each.kind else None
+            asked = self._known is not None and each.kind and not tensor.masks
+            fact = self._known(tensor, each.kind) if self._known and asked else None
             if fact is None:
                 break
             facts.append(fact)

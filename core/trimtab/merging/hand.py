@@ -18,6 +18,8 @@ from trimtab.kernels.piece import Array, Measured, Piece
 from trimtab.kernels.rounding import Conversion
 from trimtab.kernels.whole import added
 from trimtab.kernels.workbench import CpuBench, CudaBench
+from trimtab.masks.bits import unpack
+from trimtab.masks.stack import TensorMask
 from trimtab.merging.plan import Plan, PlannedTensor, WorkItem, sources_read
 from trimtab.merging.schedule import Task
 from trimtab.merging.writer import CheckpointWriter, ItemWriter
@@ -102,6 +104,8 @@ class Hand:
                 self._reader.will_read(source.checkpoint, source.row, item.low, item.high)
             if item.tensor.action != "merged":
                 self._carry_over(item, piece)
+            elif item.tensor.selects:
+                self._select(item, piece)
             elif not self._combine_stored(task, piece):
                 self._merge(task, piece)
             piece.finish()
@@ -152,17 +156,18 @@ class Hand:
         whole = self._common.plan.method.scope(**tensor.parameters) == "tensor"
         shape = tensor.shape if whole else None
         arrays = self._arrays(tensor, low, high, shape)
+        base = None if tensor.base is None else arrays.pop()
         return Piece(
             arrays[0], arrays[1:], tensor.ratios, tensor.keys, self._bench.ops, tensor.shape,
             tensor.numel, low, task.item.unit, task.work.facts, carry,
-            task.work.stores[task.item.unit],
+            task.work.stores[task.item.unit], base,
         )  # fmt: skip
 
     def _arrays(
         self, tensor: PlannedTensor, low: int, high: int, shape: tuple[int, ...] | None
     ) -> list[Array]:
         """Read a piece of the reference and of each model to where the work is done."""
-        sources = (tensor.origin, *tensor.models)
+        sources = (tensor.origin, *tensor.models, *([] if tensor.base is None else [tensor.base]))
         size = high - low
         if len(self._floats) < len(sources) or self._floats[0].size < size:
             self._floats = [
@@ -190,6 +195,9 @@ class Hand:
                 floats[i] = self._reader.read(source, low, high, out=buffer)
         for i, array in zip(floats, self._bench.place(list(floats.values()), shape), strict=True):
             placed[i] = array
+        for mask, model in zip(tensor.masks, placed[1:], strict=False):
+            if isinstance(mask, TensorMask):
+                mask.apply(self._bench.ops, model, placed[0], low)
         return placed
 
     def _output(self, size: int) -> Bytes:
@@ -203,6 +211,8 @@ class Hand:
         """Merge bfloat16 by factors straight from stored bytes; False where that cannot be done."""
         tensor, method = task.item.tensor, self._common.plan.method
         sources = (tensor.origin, *tensor.models)
+        if any(isinstance(mask, TensorMask) for mask in tensor.masks):
+            return False
         if not (self._common.compiled and method.form is not None and tensor.dtype == "BF16"):
             return False
         if not all(
@@ -237,6 +247,37 @@ class Hand:
                 raise _not_finite(tensor, self._reader, low, high)
             writer.write(out.data, tensor.offset + 2 * low)
         return True
+
+    def _select(self, item: WorkItem, writer: ItemWriter) -> None:
+        """Write one model's elements where its mask says so, and the reference's elsewhere."""
+        tensor, mask = item.tensor, item.tensor.masks[0]
+        assert isinstance(mask, TensorMask)
+        sources = (tensor.origin, tensor.models[0])
+        dtype = BY_CODE[tensor.dtype]
+        # as they are stored, if possible: not even float64 is rounded then
+        stored = all(
+            s.rows is None and s.checkpoint.index.dtype_of(s.row) is dtype for s in sources
+        )
+        width = dtype.bits // 8
+        step = STRIDE // 4
+        for low, high in pairwise([*range(item.low, item.high, step), item.high]):
+            self._common.control.check()
+            kept = unpack(mask.bits(low, high), high - low)
+            out = self._output(width * (high - low))
+            if stored:
+                reference, model = (
+                    self._reader.read_raw(s.checkpoint, s.row, low, high).view(f"u{width}")
+                    for s in sources
+                )
+                np.copyto(out.view(f"u{width}"), np.where(kept, model, reference))
+                finite = self._common.conversion.is_finite(out, dtype.code)
+            else:
+                reference, model = (self._reader.read(s, low, high) for s in sources)
+                chosen = np.where(kept, model, reference)
+                finite = self._common.conversion.store(chosen, dtype.code, out)
+            if not finite:
+                raise _not_finite(tensor, self._reader, low, high)
+            writer.write(out.data, tensor.offset + width * low)
 
     def _carry_over(self, item: WorkItem, writer: ItemWriter) -> None:
         tensor, origin = item.tensor, item.tensor.origin

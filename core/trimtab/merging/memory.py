@@ -61,7 +61,9 @@ class Memory:
 
 
 def _need(plan: Plan, tensor: PlannedTensor, piece: int) -> int:
-    models = 1 + len(tensor.models)
+    models = 1 + len(tensor.models) + (tensor.base is not None)
+    # a mask's shares and random words take as much as another model
+    models += sum(not isinstance(mask, bool) for mask in tensor.masks)
     if tensor.action != "merged":
         return 4 << 20
     if plan.method.scope(**tensor.parameters) == "tensor":

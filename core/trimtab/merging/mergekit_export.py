@@ -40,6 +40,10 @@ def from_recipe(recipe: Recipe, names: Sequence[str]) -> str:
     """
     if recipe.method not in METHODS:
         raise _cannot("method", recipe.method, "mergekit has no such method.")
+    for model in recipe.finetuned:
+        if model.masked:
+            names_of = ", ".join(entry.title for entry in model.masks if entry.on)
+            raise _cannot(f"masks of {_name(model)}", names_of, "mergekit has no masks.")
     return _Writer(recipe, names).document()
 
 

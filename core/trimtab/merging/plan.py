@@ -12,6 +12,7 @@ from trimtab import __version__
 from trimtab.checkpoints import Lineup, Source
 from trimtab.checkpoints.dtypes import BY_CODE
 from trimtab.kernels.piece import Outline
+from trimtab.masks.stack import TensorMask
 from trimtab.merging.layout import Shard
 from trimtab.merging.recipe import Recipe
 from trimtab.methods import MergeMethod
@@ -27,9 +28,12 @@ Action = Literal["merged", "copied", "converted"]
 class PlannedTensor:
     """One output tensor: what is done, from which models, and where its bytes go.
 
-    `origin` is where it is copied from or, when it is merged, the reference. `ratios` and `keys`
+    `origin` is where it is copied from or, when it is merged, the reference. `base` is the base
+    model's tensor for a method that asks for it. `ratios` and `keys`
     (of random masks) hold a number for each entry of `models`, `parameters` are the method's: one
-    value, or a tuple with one for each model. `offset` is in bytes from the start of the file of
+    value, or a tuple with one for each model. `masks` are the models', () where none is masked;
+    True keeps and False removes all of it. With `selects` the result is the one model's where its
+    mask says so, and the reference's elsewhere. `offset` is in bytes from the start of the file of
     shard number `shard`.
     """
 
@@ -47,6 +51,14 @@ class PlannedTensor:
     parameters: Mapping[str, Any]
     shard: int = 0
     offset: int = 0
+    base: Source | None = None
+    masks: tuple[TensorMask | bool, ...] = ()
+    selects: bool = False
+
+    @property
+    def masked(self) -> tuple[str, ...]:
+        """What tells the models' masks from others, empty where none of them is masked."""
+        return tuple(m.signature if isinstance(m, TensorMask) else str(m) for m in self.masks)
 
     @property
     def nbytes(self) -> int:
@@ -128,8 +140,10 @@ class Plan:
             digest.update(
                 f"{tensor.action} {tensor.origin.checkpoint.fingerprint} {tensor.origin.row} "
                 f"{tensor.model_names} {[s.row for s in tensor.models]} {tensor.ratios} "
+                f"{'' if tensor.base is None else tensor.base.row} "
                 f"{tensor.keys if self.method.random else ()} "
-                f"{sorted(tensor.parameters.items())}\n".encode()
+                f"{sorted(tensor.parameters.items())}"
+                f"{f' {tensor.masked} {tensor.selects}' if tensor.masks else ''}\n".encode()
             )
         digest.update(self.vocabulary.encode())
         for name, content in sorted(self.files.items()):
@@ -154,7 +168,7 @@ def sources_read(tensor: PlannedTensor) -> tuple[Source, ...]:
     if tensor.action != "merged":
         return (tensor.origin,)
     others = [s for s in tensor.models if not s.same_bytes_as(tensor.origin)]
-    return (tensor.origin, *others)
+    return (tensor.origin, *others, *([] if tensor.base is None else [tensor.base]))
 
 
 def describe(plan: Plan) -> dict[str, object]:
@@ -177,16 +191,41 @@ def describe(plan: Plan) -> dict[str, object]:
                 "shape": list(t.shape),
                 "dtype": BY_CODE[t.dtype].label,
                 "action": t.action,
-                "why": t.why,
+                "why": why_told(t),
                 "sources": [source_label(source) for source in sources_read(t)],
                 "ratios": dict(zip(t.model_names, t.ratios, strict=True)),
                 "parameters": {
                     k: list(v) if isinstance(v, tuple) else v for k, v in t.parameters.items()
                 },
+                **({"masks": _masks_told(t)} if t.masks else {}),
             }
             for t in plan.tensors
         ],
     }
+
+
+def why_told(tensor: PlannedTensor) -> str:
+    """Return what happens to a tensor and why, with how much of each model its mask keeps."""
+    kept = [
+        f"{model} masked, {'' if told['counted'] else 'about '}{100 * told['kept']:.3g} % kept"
+        for model, told in _masks_told(tensor).items()
+    ]
+    return "; ".join([tensor.why, *kept])
+
+
+def _masks_told(tensor: PlannedTensor) -> dict[str, dict[str, Any]]:
+    """Return of each masked model what masks it and how much is kept: counted, or expected."""
+    told: dict[str, dict[str, Any]] = {}
+    for name, mask in zip(tensor.model_names, tensor.masks, strict=bool(tensor.masks)):
+        if isinstance(mask, TensorMask):
+            kept = mask.mean if mask.chance is None else mask.chance
+            told[name] = {
+                "mask": mask.title, "kept": kept, "counted": mask.chance is None,
+                "rescaled": mask.rescale,
+            }  # fmt: skip
+        elif not mask:
+            told[name] = {"mask": "", "kept": 0.0, "counted": True, "rescaled": False}
+    return told
 
 
 def source_label(source: Source) -> str:

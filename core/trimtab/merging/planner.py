@@ -13,10 +13,12 @@ from trimtab.checkpoints import Lineup, Source
 from trimtab.checkpoints.dtypes import OUTPUT_DTYPES
 from trimtab.errors import UserError
 from trimtab.kernels.piece import random_key
+from trimtab.masks.stack import TensorMask
 from trimtab.merging.alignment import align
 from trimtab.merging.chat_templates import chat_template_files
 from trimtab.merging.config_changes import stacked_config, vocabulary_config
 from trimtab.merging.layout import lay_out
+from trimtab.merging.masking import Masking
 from trimtab.merging.plan import ITEM, Action, Plan, PlannedTensor, WorkItem
 from trimtab.merging.recipe import Recipe
 from trimtab.merging.slots import Input, Slot, build_slots, slices_of
@@ -34,15 +36,27 @@ def plan_merge(recipe: Recipe, lineup: Lineup) -> Plan:
     """
     stacked = bool(slices_of(recipe))
     lineup, vocabulary = align(recipe, lineup)
-    _check_lineup(lineup, stacked)
     method = get_method(recipe.method)
+    _check_lineup(lineup, method, stacked)
     if not stacked:
         method.check_models(len(lineup.finetuned))
     slots = build_slots(recipe, lineup)
+    masking = Masking(recipe, {slot.name: _shape(slot.reference) for slot in slots})
+    slots = masking.without_removed(slots)
     values = Values(recipe, method, slots)
     wanted = OUTPUT_DTYPES.get(recipe.output.dtype)
     drafts = [
-        _draft(row, slot, values, method, wanted, recipe.seed) for row, slot in enumerate(slots)
+        _draft(
+            row,
+            slot,
+            values,
+            masking,
+            method,
+            wanted,
+            recipe.seed,
+            _base_of(lineup, slot, method),
+        )
+        for row, slot in enumerate(slots)
     ]
     shards, positions = lay_out(
         lineup.reference.checkpoint,
@@ -68,7 +82,7 @@ def plan_merge(recipe: Recipe, lineup: Lineup) -> Plan:
     )  # fmt: skip
 
 
-def _check_lineup(lineup: Lineup, stacked: bool) -> None:
+def _check_lineup(lineup: Lineup, method: MergeMethod, stacked: bool) -> None:
     # layers may be taken from models of another depth, and are compared one by one
     errors = [f for f in lineup.errors if not (stacked and f.code in _BY_TENSOR)]
     if errors:
@@ -80,7 +94,15 @@ def _check_lineup(lineup: Lineup, stacked: bool) -> None:
             first.effect,
             details="\n".join(f"{f.model}: {f.what} {f.effect}" for f in errors),
         )
-    if not lineup.finetuned:
+    if method.needs_base and (stacked or not lineup.has_alignment):
+        raise UserError(
+            "needs_base",
+            f"{method.title} cannot be used here.",
+            "It goes by what alignment changed in each tensor, aligned minus base, "
+            + ("and layers are stacked anew." if stacked else "and one of the two is not there."),
+            "Leave the layers as they are." if stacked else "Add the base and the aligned model.",
+        )
+    if not lineup.finetuned and method.takes[0]:
         raise UserError(
             "nothing_to_merge",
             "There is no fine-tuned model.",
@@ -93,8 +115,25 @@ def _check_lineup(lineup: Lineup, stacked: bool) -> None:
 _BY_TENSOR = ("configs_differ", "shapes_differ")
 
 
+def _base_of(lineup: Lineup, slot: Slot, method: MergeMethod) -> Source | None:
+    """Return the base model's tensor where the method asks for it and alignment changed it."""
+    if not method.needs_base or lineup.base is None:
+        return None
+    source = lineup.source(slot.name, lineup.base)
+    if source is None or source.same_bytes_as(slot.reference):
+        return None
+    return source if _shape(source) == _shape(slot.reference) else None
+
+
 def _draft(
-    row: int, slot: Slot, values: Values, method: MergeMethod, wanted: str | None, seed: int
+    row: int,
+    slot: Slot,
+    values: Values,
+    masking: Masking,
+    method: MergeMethod,
+    wanted: str | None,
+    seed: int,
+    base: Source | None,
 ) -> PlannedTensor:
     """Decide what happens to one tensor; its place in the output is still open."""
     reference = slot.reference
@@ -113,14 +152,17 @@ def _draft(
         origin: Source,
         chosen: Sequence[tuple[Input, Source, float]] = (),
         parameters: Mapping[str, Any] | None = None,
+        selects: bool = False,
     ) -> PlannedTensor:
+        masks = tuple(masking.of(slot, given) for given, _, _ in chosen)
         return PlannedTensor(
             slot.name, shape, numel, dtype, action, why, origin,
             tuple(source for _, source, _ in chosen),
             tuple(weight for _, _, weight in chosen),
             tuple(given.member.name for given, _, _ in chosen),
             tuple(random_key(seed, slot.name, given.member.name) for given, _, _ in chosen),
-            dict(parameters or {}),
+            dict(parameters or {}), base=base if action == "merged" else None,
+            masks=() if all(mask is True for mask in masks) else masks, selects=selects,
         )  # fmt: skip
 
     def carried(why: str, origin: Source, name: str) -> PlannedTensor:
@@ -138,30 +180,42 @@ def _draft(
     parameters = _parameters(method, values, slot)
     factors = _coefficients(method, weights, parameters)
     moved = [(g, s) for g, s in present if not s.same_bytes_as(reference)]
-    if method.part != "layout" and not moved:
+    alone = not method.takes[0] and base is not None
+    if method.part != "layout" and not moved and not alone:
         if absent:
             return carried(f"missing in {', '.join(absent)}", reference, ref_name)
+        if any(given.masked_out for given in slot.inputs):
+            return carried("masked out", reference, ref_name)
         if factors is not None or method.part == "origin":
             return carried("the models share it", reference, ref_name)
     of = dict(zip((id(g) for g in slot.inputs), weights, strict=True))
     if factors is not None:
-        return _by_coefficients(slot, present, moved, weights, factors, parameters, made, carried)
-    if method.weighted and method.part == "origin":
+        return _by_coefficients(
+            slot, present, moved, weights, factors, parameters, masking, made, carried
+        )
+    if method.last:
+        # who the last one is matters, even at ratio 0 and where it has no such tensor
+        present = [(g, g.source or reference) for g in slot.inputs]
+    elif method.weighted and method.part == "origin":
         present = [(g, s) for g, s in present if of[id(g)] != 0]
-        if not present:
+        if not present and not alone:
             return carried("ratio 0", reference, ref_name)
-    if len(present) < method.takes[0] or not present:
+    if len(present) < method.takes[0] or not (present or alone):
         missing = f"missing in {', '.join(absent)}" if absent else "too few models take part"
         return carried(missing, reference, ref_name)
     if method.name == "passthrough" and parameters["scale"][0] == 1:
         given, source = present[0]
-        return carried("as it is", source, given.member.name)
+        mask = masking.of(slot, given)
+        if mask is False:
+            return carried("masked out", reference, ref_name)
+        if mask is True:
+            return carried("as it is", source, given.member.name)
     kept = [i for i, g in enumerate(slot.inputs) if any(g is p for p, _ in present)]
     own = {
         name: tuple(value[i] for i in kept) if isinstance(value, tuple) else value
         for name, value in parameters.items()
     }
-    names = ", ".join(g.member.name for g, _ in present)
+    names = ", ".join(g.member.name for g, _ in present) or "what alignment changed"
     why = names if method.part == "layout" else f"{ref_name} with {names}"
     return made("merged", why, reference, [(g, s, of[id(g)]) for g, s in present], own)
 
@@ -173,6 +227,7 @@ def _by_coefficients(
     weights: Sequence[float],
     factors: Sequence[float],
     parameters: Mapping[str, Any],
+    masking: Masking,
     made: Any,
     carried: Any,
 ) -> PlannedTensor:
@@ -181,13 +236,22 @@ def _by_coefficients(
     at = {id(given): i for i, given in enumerate(slot.inputs)}
     moving = [(g, s) for g, s in moved if factors[at[id(g)]] != 0]
     if not moving:
-        tensor: PlannedTensor = carried("ratio 0", reference, ref_name)
+        out = any(given.masked_out for given in slot.inputs)
+        why = "ratio 0 or masked out" if out else "ratio 0"
+        tensor: PlannedTensor = carried(why, reference, ref_name)
         return tensor
     if len(moving) == 1 and factors[at[id(moving[0][0])]] == 1:
         given, source = moving[0]
         if source.change is None and source.rows is None:
-            tensor = carried("ratio 1", source, given.member.name)
-            return tensor
+            mask = masking.of(slot, given)
+            if mask is True:
+                tensor = carried("ratio 1", source, given.member.name)
+                return tensor
+            if isinstance(mask, TensorMask) and not (mask.soft or mask.rescale):
+                why = f"from {given.member.name} where its mask says so: ratio 1"
+                one = [(given, source, weights[at[id(given)]])]
+                tensor = made("merged", why, reference, one, parameters, selects=True)
+                return tensor
     # models at ratio 0 stay out of the sum, where even 0 * Inf would count; an absent model's
     # share of a mean falls to the reference
     sources = {id(g): s for g, s in present}

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from trimtab.checkpoints import Lineup, Member, build_lineup, open_checkpoint
 from trimtab.checkpoints.hub import is_hub_id, resolve
 from trimtab.errors import UserError
+from trimtab.masks.entries import MaskEntry
 from trimtab.merging.settings import Setting, Tokenizer
 from trimtab.methods import get_method
 
@@ -47,7 +48,8 @@ class FineTuned(ModelRef):
     A tensor in layer l of module m gets `layers.get(l, ratio) * modules.get(m, 1)`, times what
     `weight` says; outside the blocks `ratio` takes the layer's place. `parameters` are the method's
     parameters for this model. `adapter_base` says which model of the lineup a LoRA adapter was
-    trained on when its own config does not tell.
+    trained on when its own config does not tell. Of its task vector `masks`, from top to bottom,
+    say which entries survive; with `rescale` these are divided by the mask's mean in each tensor.
     """
 
     ratio: Finite = 1.0
@@ -56,6 +58,13 @@ class FineTuned(ModelRef):
     weight: Setting | None = None
     parameters: dict[str, Setting] = Field(default_factory=dict)
     adapter_base: Literal["aligned", "base"] | None = None
+    masks: tuple[MaskEntry, ...] = ()
+    rescale: bool = False
+
+    @property
+    def masked(self) -> bool:
+        """Whether any of its masks is on."""
+        return any(entry.on for entry in self.masks)
 
 
 class SliceSource(_Part):
@@ -166,6 +175,11 @@ class Recipe(_Part):
             if model is None:
                 return None
             paths = {"path": change(model.path), "lora": model.lora and change(model.lora)}
+            if isinstance(model, FineTuned):
+                paths["masks"] = tuple(
+                    entry.model_copy(update={"path": entry.path and change(entry.path)})
+                    for entry in model.masks
+                )
             return model.model_copy(update=paths)
 
         return self.model_copy(
@@ -236,11 +250,14 @@ class Recipe(_Part):
 
     @property
     def depends_on_names(self) -> bool:
-        """Whether any value changes with tensor names or along gradients, or layers are stacked."""
+        """Whether any value changes with tensor names, along gradients or from entry to entry,
+        or layers are stacked.
+        """
         settings = [*self.parameters.values(), *(model.weight for model in self.finetuned)]
         own = any(model.parameters for model in self.finetuned)
         varied = any(isinstance(setting, list) for setting in settings)
         weighed = "weight" in self.parameters or any(m.weight is not None for m in self.finetuned)
+        varied |= any(model.masked for model in self.finetuned)
         return bool(varied or own or weighed or self.slices or self.towers or self.tokenizer)
 
 

@@ -21,7 +21,8 @@ class Input:
     """One model's part in an output tensor; `source` is None where it has no such tensor.
 
     `model` is its place among the fine-tuned models, `name` the tensor's name there, which filters
-    of the model's own values look at, and `given` the slice's word on it.
+    of the model's own values look at, and `given` the slice's word on it. Where all of it is masked
+    out `source` is the reference's tensor.
     """
 
     model: int
@@ -29,6 +30,7 @@ class Input:
     name: str
     source: Source | None
     given: SliceSource | None = None
+    masked_out: bool = False
 
 
 @dataclass(frozen=True)

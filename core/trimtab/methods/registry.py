@@ -112,8 +112,9 @@ class MergeMethod:
     the live redraw rest on it. `form(gram, weights, **parameters)`, where a merge is linear once
     the inner products of [reference, τ₁, …] are known, says how; `gram` is None where the method
     has no pass of that kind. `takes` are the least and the most models; `part` says what the
-    reference is for; `weighted` whether ratios count. `backend` "torch" asks for torch tensors
-    wherever the method runs.
+    reference is for; `weighted` whether ratios count. `needs_base` asks for the base model besides:
+    `Piece.base`. `last`, where the last model is no fine-tuned one like the others, says what it
+    is. `backend` "torch" asks for torch tensors wherever the method runs.
     """
 
     name: str
@@ -133,6 +134,8 @@ class MergeMethod:
     backend: Literal["any", "torch"]
     random: bool
     origin: str
+    needs_base: bool = False
+    last: str = ""
 
     def parameter(self, name: str) -> Parameter:
         """Return the parameter called `name`; `UserError` with `unknown_parameter`."""
@@ -201,6 +204,8 @@ def merge_method(
     form: Form | None = None,
     backend: Literal["any", "torch"] = "torch",
     random: bool = False,
+    needs_base: bool = False,
+    last: str = "",
 ) -> Callable[[Combine], Combine]:
     """Register the decorated function under its own name.
 
@@ -220,7 +225,7 @@ def merge_method(
         _REGISTRY[name] = MergeMethod(
             name, title, sentence, formula, reference, _parameters(name, function), function,
             passes, scope if callable(scope) else _always(scope), part, takes, weighted,
-            coefficients, form, backend, random, module,
+            coefficients, form, backend, random, module, needs_base, last,
         )  # fmt: skip
         return function
 

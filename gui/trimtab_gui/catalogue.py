@@ -20,6 +20,19 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("ties", "dare_ties", "della", "breadcrumbs_ties", "sce", "ram", "ramplus_tl"),
     ),
     ("Singular vectors", ("tsv_merge", "iso_c", "iso_cts")),
+    (
+        "Back to safety",
+        (
+            "resta",
+            "safety_arithmetic",
+            "mergealign",
+            "lox",
+            "safe_lora",
+            "safe_lora_projector",
+            "safemerge",
+            "alignment_subspace",
+        ),
+    ),
 )
 OTHERS = "Other packages’"
 _HEADING = {name: heading for heading, names in GROUPS for name in names}
@@ -55,15 +68,22 @@ class MethodInfo:
     weighted: bool
     random: bool
     origin: str
+    needs_base: bool = False
+    last: str = ""
 
     @property
     def heading(self) -> str:
         """The heading that the method stands under."""
         return _HEADING.get(self.name, OTHERS)
 
-    def refusal(self, count: int) -> str:
-        """Return why the method cannot take `count` models, "" when it can."""
+    def refusal(self, count: int, has_alignment: bool) -> str:
+        """Return why the method cannot take `count` models, "" when it can.
+
+        `has_alignment` says whether there is a base beside the aligned model.
+        """
         least, most = self.takes
+        if self.needs_base and not has_alignment:
+            return "needs the base and the aligned model"
         if least <= count and (most is None or count <= most):
             return ""
         if least == most:
@@ -89,7 +109,7 @@ def of_method(method: MergeMethod) -> MethodInfo:
     return MethodInfo(
         method.name, method.title, method.sentence, method.formula, method.reference,
         tuple(_parameter(p) for p in method.parameters), method.takes, method.weighted,
-        method.random, method.origin,
+        method.random, method.origin, method.needs_base, method.last,
     )  # fmt: skip
 
 
@@ -106,7 +126,7 @@ def of_json(said: Mapping[str, Any]) -> MethodInfo:
             for p in said["parameters"]
         ),
         (int(least), None if most is None else int(most)), bool(said["weighted"]),
-        bool(said["random"]), said["origin"],
+        bool(said["random"]), said["origin"], bool(said["needs_base"]), said["last"],
     )  # fmt: skip
 
 

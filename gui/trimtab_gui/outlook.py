@@ -81,9 +81,17 @@ class Outlook(QObject):
                 self.tr("Install that package, or choose another method."),
             )
         count = len(recipe.finetuned)
-        refusal = "" if stacked(recipe) or not count else method.refusal(count)
+        aligned = recipe.base is not None and recipe.aligned is not None
+        refusal = "" if stacked(recipe) or not count else method.refusal(count, aligned)
         if not refusal:
             return None
+        if method.needs_base and not aligned:
+            return UserError(
+                "needs_base",
+                f"{method.title} {refusal}.",
+                self.tr("It goes by what alignment changed: aligned minus base."),
+                self.tr("Add the one that is missing, or choose another method."),
+            )
         more = count < method.takes[0]
         there = self.tr("there is one") if count == 1 else self.tr("there are {n}")
         return UserError(

@@ -47,6 +47,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "model_stock": {"filter_wise": True},
     "nuslerp": {"flatten": False},
     "passthrough": {"scale": 0.75},
+    "mergealign": {"path": "arc"},
+    "resta": {"drop": 0.3},
+    "lox": {"rank": 2},
+    "safe_lora": {"threshold": 1.0},
+    "safe_lora_projector": {"threshold": 1.0},
 }
 
 
@@ -54,6 +59,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 def models(tmp_path: Path) -> Path:
     aligned = llama_tensors(1)
     write_model(tmp_path / "aligned", aligned, shards=2)
+    write_model(tmp_path / "base", moved(aligned, 9))
     for seed, name in enumerate(("one", "two", "three"), start=2):
         write_model(tmp_path / name, moved(aligned, seed))
     return tmp_path
@@ -65,6 +71,7 @@ def made(models: Path, name: str, dtype: Any = "float32", **more: Any) -> Recipe
     chosen = [tuned(models / n, 0.3 + 0.4 * i) for i, n in enumerate(("one", "two", "three"))]
     return recipe(
         models / "aligned", *chosen[:count], method=name, output=Output(dtype=dtype),
+        base=models / "base" if method.needs_base else None,
         parameters=PARAMETERS.get(name, {}) | more,
     )  # fmt: skip
 
@@ -87,11 +94,13 @@ def test_the_stream_gives_what_the_method_gives_on_whole_tensors(
     found = merge(what, tmp_path / "out", backend=backend, threads=3)
     method = get_method(name)
     inputs = [weights(models / n) for n in ("one", "two", "three")][: len(what.finetuned)]
+    bases = weights(models / "base")
     for key, reference in weights(models / "aligned").items():
         wanted = method.merge(
             reference.float(), [m[key].float() for m in inputs],
             [f.ratio for f in what.finetuned], tensor=key,
-            labels=["one", "two", "three"][: len(inputs)], backend=backend, **what.parameters,
+            labels=["one", "two", "three"][: len(inputs)], backend=backend,
+            base=bases[key].float() if method.needs_base else None, **what.parameters,
         )  # fmt: skip
         assert torch.equal(found[key], wanted), key
 

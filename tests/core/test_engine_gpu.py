@@ -21,6 +21,7 @@ NAMES = [m.name for m in methods() if m.origin.startswith("trimtab.")]
 def models(tmp_path: Path) -> Path:
     aligned = llama_tensors(1)
     write_model(tmp_path / "aligned", aligned)
+    write_model(tmp_path / "base", moved(aligned, 9))
     for seed, name in enumerate(("one", "two", "three"), start=2):
         write_model(tmp_path / name, moved(aligned, seed))
     return tmp_path
@@ -30,7 +31,10 @@ def models(tmp_path: Path) -> Path:
 def test_a_gpu_merges_as_the_cpu_does(models: Path, tmp_path: Path, name: str) -> None:
     count = get_method(name).takes[1] or 3
     chosen = [tuned(models / n, 0.3 + 0.4 * i) for i, n in enumerate(("one", "two", "three"))]
-    what = recipe(models / "aligned", *chosen[:count], method=name, output=Output(dtype="float32"))
+    what = recipe(
+        models / "aligned", *chosen[:count], method=name, output=Output(dtype="float32"),
+        base=models / "base" if get_method(name).needs_base else None,
+    )  # fmt: skip
     builders.merge(what, tmp_path / "cpu")
     builders.merge(what, tmp_path / "gpu", device="cuda:0", threads=4)
     found, wanted = weights(tmp_path / "gpu"), weights(tmp_path / "cpu")

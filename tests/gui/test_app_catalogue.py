@@ -29,7 +29,7 @@ def told() -> list[dict[str, Any]]:
 FOREIGN = {
     "name": "shake", "title": "Shake", "sentence": "Shake the weights.", "formula": "θ + ε",
     "reference": "A package", "takes": [1, 2], "part": "origin", "weighted": True,
-    "random": True, "origin": "shaker.methods",
+    "random": True, "origin": "shaker.methods", "needs_base": False, "last": "",
     "parameters": [
         {"name": "force", "title": "Force", "sentence": "How hard.", "kind": "number",
          "default": 0.5, "minimum": 0.0, "maximum": 1.0, "choices": {}, "per_model": False,

@@ -2,6 +2,7 @@
 
 from trimtab.kernels.piece import Piece
 from trimtab.methods import (  # noqa: F401 - each registers its method
+    alignment_subspace,
     arcee_fusion,
     breadcrumbs,
     breadcrumbs_ties,
@@ -13,12 +14,19 @@ from trimtab.methods import (  # noqa: F401 - each registers its method
     iso_cts,
     karcher,
     linear,
+    lox,
+    mergealign,
     model_stock,
     multislerp,
     nearswap,
     nuslerp,
     passthrough,
     ram,
+    resta,
+    safe_lora,
+    safe_lora_projector,
+    safemerge,
+    safety_arithmetic,
     sce,
     slerp,
     task_arithmetic,

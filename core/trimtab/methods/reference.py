@@ -47,7 +47,10 @@ _LIKE = {
 }
 #: f(method, its parameters' values) -> something to say of it
 Fact = Callable[[MergeMethod, Mapping[str, Any]], str]
-_NOT_THERE = ("iso_c", "iso_cts", "tsv_merge")
+_NOT_THERE = (
+    "alignment_subspace", "iso_c", "iso_cts", "lox", "mergealign", "resta", "safe_lora",
+    "safe_lora_projector", "safemerge", "safety_arithmetic", "tsv_merge",
+)  # fmt: skip
 
 _INTRODUCTION = """\
 # Merge methods
@@ -124,6 +127,10 @@ def section(method: MergeMethod) -> str:
         f"reads: {_varied(method, _reads)}",
         f"works on {_varied(method, _works_on, 2)}",
     ]
+    if method.needs_base:
+        facts.append("needs the base model beside the aligned one")
+    if method.last:
+        facts.append(f"the last model is {method.last}")
     lines += [f"{'; '.join(facts)}.{_DRAWS if method.random else ''}", ""]
     if method.parameters:
         lines += ["| Parameter | Meaning | Range | Default |", "| --- | --- | --- | --- |"]

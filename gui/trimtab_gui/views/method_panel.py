@@ -142,7 +142,9 @@ class MethodPanel(Panel):
             model = recipe.finetuned[k]
             show_value(slider, model.ratio)
             active = len(names) > 1 and k == i
-            slider.set_label(f"λ  {names[k]}{'  ·  ' + self.tr('curve') if active else ''}")
+            part = method.last if method is not None and k == len(names) - 1 else ""
+            part = part or (self.tr("curve") if active else "")
+            slider.set_label(f"λ  {names[k]}{'  ·  ' + part if part else ''}")
             slider.setVisible(weighted)
             weight.setVisible(weighted and model.weight is not None)
             if model.weight is not None:
@@ -173,8 +175,10 @@ class MethodPanel(Panel):
         self._show_sentence()
 
     def _offer(self, count: int) -> None:
+        recipe = self._desk.recipe
+        aligned = recipe.base is not None and recipe.aligned is not None
         entries = [
-            Entry(m.name, m.title, m.sentence, heading, m.refusal(count) if count else "")
+            Entry(m.name, m.title, m.sentence, heading, m.refusal(count, aligned) if count else "")
             for heading, group in self._desk.catalogue.groups()
             for m in group
         ]

@@ -14,10 +14,22 @@ from trimtab.errors import UserError
 from trimtab.methods import get_method, methods
 
 LINEAR = ("linear", "task_arithmetic")
+#: methods that go by the alignment vector or a harmful model, and how many models each takes; they
+#: have tests of their own
+ALIGNMENT: dict[str, tuple[int, int | None]] = {
+    "alignment_subspace": (1, None),
+    "lox": (0, None),
+    "mergealign": (1, 1),
+    "resta": (2, None),
+    "safe_lora": (1, None),
+    "safe_lora_projector": (1, None),
+    "safemerge": (2, 2),
+    "safety_arithmetic": (2, None),
+}
 
 
 def test_all_methods_are_there() -> None:
-    assert {m.name for m in methods()} == set(NAMES)
+    assert {m.name for m in methods()} == {*NAMES, *ALIGNMENT}
 
 
 @pytest.mark.parametrize("method", methods(), ids=lambda m: m.name)
@@ -44,7 +56,9 @@ def test_every_method_says_what_it_is(method: Any) -> None:
 @pytest.mark.parametrize("method", methods(), ids=lambda m: m.name)
 def test_a_method_says_how_many_models_it_takes(method: Any) -> None:
     fewest, most = method.takes
-    if method.name in COUNTS:
+    if method.name in ALIGNMENT:
+        assert method.takes == ALIGNMENT[method.name]
+    elif method.name in COUNTS:
         assert (fewest, most) == (COUNTS[method.name],) * 2
     else:
         assert fewest == (2 if method.name == "model_stock" else 1)
@@ -105,7 +119,9 @@ def test_coefficients_tell_what_the_tensors_do(name: str, data: st.DataObject) -
 
 
 def test_only_what_is_a_sum_of_task_vectors_has_coefficients() -> None:
-    assert {m.name for m in methods() if m.coefficients is not None} == set(LINEAR)
+    assert {m.name for m in methods() if m.coefficients is not None} == {
+        *LINEAR, "mergealign", "resta",
+    }  # fmt: skip
 
 
 def test_ratios_that_cancel_are_refused() -> None:

@@ -8,6 +8,9 @@ order: a product is never fused with the sum that follows, which would round dif
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,26 @@ from numba.extending import intrinsic
 BLOCK = 4096
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 _EXPONENT = np.uint32(0x7F800000)
+
+
+def _load_quickly() -> None:
+    """Have numba load what it knows of numpy without SciPy's linear algebra.
+
+    It imports that only to see whether it is there, which takes longer than many a merge of small
+    models; where a loop calls it, which none of ours does, numba imports it then.
+    """
+    with suppress(ImportError, AttributeError):  # another numba may keep it elsewhere
+        linalg = import_module("numba.np.linalg")
+        found = linalg.ensure_blas
+        if "scipy" in sys.modules:  # numba has looked for it itself
+            linalg.ensure_blas = lambda: None
+        try:
+            import_module("numba.np.arraymath")
+        finally:
+            linalg.ensure_blas = found
+
+
+_load_quickly()
 
 
 @intrinsic

@@ -30,7 +30,7 @@ def _load_quickly() -> None:
     models; where a loop calls it, which none of ours does, numba imports it then.
     """
     with suppress(ImportError, AttributeError):  # another numba may keep it elsewhere
-        linalg = import_module("numba.np.linalg")
+        linalg: Any = import_module("numba.np.linalg")
         found = linalg.ensure_blas
         if "scipy" in sys.modules:  # numba has looked for it itself
             linalg.ensure_blas = lambda: None

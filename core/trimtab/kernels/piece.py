@@ -167,11 +167,11 @@ class Ops(Protocol):
 class Piece:
     """Consecutive elements of one tensor in every model.
 
-    `reference` and `models` are float32 (see `Pass.takes_stored`) and may be overwritten; flat, but for methods that ask
-    for the whole tensor: those get its `shape`. `start` is the flat index of the first element
-    in the tensor, `numel` the tensor's size, `keys` the random key of each model. `facts` holds
-    what each pass over the tensor has settled. `carry` lives while the pieces of one unit are gone
-    through in order, `store` as long as its tensor is worked on.
+    `reference` and `models` are float32 and may be overwritten (but see `Pass.takes_stored`); flat,
+    but for methods that ask for the whole tensor: those get its `shape`. `start` is the flat index
+    of the first element in the tensor, `numel` the tensor's size, `keys` the random key of each
+    model. `facts` holds what each pass over the tensor has settled. `carry` lives while the pieces
+    of one unit are gone through in order, `store` as long as its tensor is worked on.
     """
 
     reference: Array

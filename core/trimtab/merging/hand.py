@@ -129,9 +129,7 @@ class Hand:
         for low, high in self._edges(task.item, self._bench.measured):
             self._common.control.check()
             with self._bench.working():
-                total = added(
-                    total, needed.measure(self._piece(task, low, high, carry, stored))
-                )
+                total = added(total, needed.measure(self._piece(task, low, high, carry, stored)))
         return total
 
     def _merge(self, task: Task, writer: ItemWriter) -> None:

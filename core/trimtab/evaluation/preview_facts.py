@@ -110,7 +110,7 @@ def _watched(each: Pass, number: int, facts: list[Any], tensor: PlannedTensor) -
             facts.append(found)
         return found
 
-    return Pass(measure, settle, each.kind)
+    return replace(each, measure=measure, settle=settle)
 
 
 def origin(source: Source) -> object:

@@ -8,6 +8,9 @@ order: a product is never fused with the sum that follows, which would round dif
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,26 @@ from numba.extending import intrinsic
 BLOCK = 4096
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 _EXPONENT = np.uint32(0x7F800000)
+
+
+def _load_quickly() -> None:
+    """Have numba load what it knows of numpy without SciPy's linear algebra.
+
+    It imports that only to see whether it is there, which takes longer than many a merge of small
+    models; where a loop calls it, which none of ours does, numba imports it then.
+    """
+    with suppress(ImportError, AttributeError):  # another numba may keep it elsewhere
+        linalg: Any = import_module("numba.np.linalg")
+        found = linalg.ensure_blas
+        if "scipy" in sys.modules:  # numba has looked for it itself
+            linalg.ensure_blas = lambda: None
+        try:
+            import_module("numba.np.arraymath")
+        finally:
+            linalg.ensure_blas = found
+
+
+_load_quickly()
 
 
 @intrinsic
@@ -38,6 +61,20 @@ def float_of(context: Any, bits: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.uint32), generate
+
+
+@intrinsic
+def single_of(context: Any, value: Any) -> Any:
+    """The float32 that is meant: a float32 itself, or the one of bfloat16's bits as uint16."""
+
+    def widened(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        bits = builder.zext(arguments[0], ir.IntType(32))
+        return builder.bitcast(builder.shl(bits, ir.Constant(bits.type, 16)), ir.FloatType())
+
+    def itself(_context: Any, _builder: Any, _signature: Any, arguments: Any) -> Any:
+        return arguments[0]
+
+    return types.float32(value), widened if value == types.uint16 else itself
 
 
 def loop(function: Any) -> Any:
@@ -191,76 +228,6 @@ def absolute_sum(values):
     for low in range(0, values.size, BLOCK):
         total += _absolute_block(values[low : min(low + BLOCK, values.size)])
     return total
-
-
-@loop
-def count_high(values, counts):
-    """Add the upper 16 of the 31 bits of each |value| to a histogram, int64 [65536]."""
-    for i in range(values.size):
-        counts[(bits_of(values[i]) & MAGNITUDE) >> np.uint32(15)] += 1
-
-
-@loop
-def _matching(values, high, found):
-    """List the lower 15 bits of the |values| whose upper bits are `high`; returns how many.
-
-    Every value is written and only the place moves: a branch could not be foreseen.
-    """
-    count = 0
-    for i in range(values.size):
-        bits = bits_of(values[i]) & MAGNITUDE
-        found[count] = np.uint16(bits & np.uint32(0x7FFF))
-        count += np.int64(bits >> np.uint32(15) == high)
-    return count
-
-
-@loop
-def count_low(values, high, counts):
-    """Add the lower 15 bits of the |values| whose upper bits are `high` to int64 [32768]."""
-    found = np.empty(BLOCK + 1, dtype=np.uint16)
-    for low in range(0, values.size, BLOCK):
-        count = _matching(values[low : min(low + BLOCK, values.size)], high, found)
-        for i in range(count):
-            counts[found[i]] += 1
-
-
-@loop
-def _drop(values, least):
-    """Zero the values whose |bits| are below `least`."""
-    for i in range(values.size):
-        bits = bits_of(values[i]) & MAGNITUDE
-        values[i] = values[i] if bits >= least else np.float32(0.0)
-
-
-@loop
-def _count_at(values, key):
-    equal = 0
-    for i in range(values.size):
-        equal += bits_of(values[i]) & MAGNITUDE == key
-    return equal
-
-
-@loop
-def drop_below(values, key, first, room):
-    """Zero all but the largest: |values| above `key`, and of those at it the first ones.
-
-    `first` counts the entries at `key` that earlier calls have seen, `room` says how many of the
-    whole tensor's are kept. Returns the new count.
-    """
-    equal = _count_at(values, key)
-    if first >= room:
-        _drop(values, key + np.uint32(1))
-        return first + equal
-    _drop(values, key)
-    if first + equal <= room:
-        return first + equal
-    seen = first
-    for i in range(values.size):
-        if bits_of(values[i]) & MAGNITUDE == key:
-            if seen >= room:
-                values[i] = np.float32(0.0)
-            seen += 1
-    return first + equal
 
 
 @loop

@@ -6,36 +6,17 @@ loop and added up in the same order.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from trimtab.kernels.compiled import BLOCK, _dot_block, bits_of, loop
+from trimtab.kernels.compiled import BLOCK, _dot_block, bits_of, loop, single_of
 
 _EXPONENT = np.uint32(0x7F800000)
-
-
-@intrinsic
-def _single(context: Any, value: Any) -> Any:
-    """The float32 that is meant: a float32 itself, or the one of bfloat16's bits as uint16."""
-
-    def widened(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        bits = builder.zext(arguments[0], ir.IntType(32))
-        return builder.bitcast(builder.shl(bits, ir.Constant(bits.type, 16)), ir.FloatType())
-
-    def itself(_context: Any, _builder: Any, _signature: Any, arguments: Any) -> Any:
-        return arguments[0]
-
-    return types.float32(value), widened if value == types.uint16 else itself
 
 
 @loop
 def _fill(stored, out):
     for i in range(out.size):
-        out[i] = _single(stored[i])
+        out[i] = single_of(stored[i])
 
 
 @loop
@@ -49,7 +30,7 @@ def _not_finite(values):
 @loop
 def _alignment(stored, reference, out):
     for i in range(out.size):
-        out[i] = reference[i] - _single(stored[i])
+        out[i] = reference[i] - single_of(stored[i])
 
 
 @loop
@@ -57,7 +38,7 @@ def _task_vector(stored, reference, out):
     # 32 bits are enough to count in a block, and go into twice as many lanes
     zeros = np.int32(0)
     for i in range(out.size):
-        tau = _single(stored[i]) - reference[i]
+        tau = single_of(stored[i]) - reference[i]
         out[i] = tau
         zeros = np.int32(zeros + (tau == np.float32(0.0)))
     return zeros

@@ -10,11 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from trimtab.kernels import compiled as c
+from trimtab.kernels import compiled_changes as changes
 from trimtab.kernels import compiled_masks as m
 from trimtab.kernels import compiled_random as r
+from trimtab.kernels import compiled_ranks as ranks
 from trimtab.kernels.piece import Counts
 
 Vector = npt.NDArray[np.float32]
+Gram = npt.NDArray[np.float64]
 
 
 def _flat(values: Vector) -> Vector:
@@ -98,14 +101,22 @@ class CompiledOps:
     def dot(self, left: Vector, right: Vector) -> float:
         return float(c.dot(left, right))
 
+    def gram(self, reference: Any, models: Sequence[Any]) -> Gram:
+        found = np.empty((1 + len(models), 1 + len(models)))
+        changes.gram(reference, tuple(models), found)
+        return np.triu(found) + np.triu(found, 1).T
+
     def absolute_sum(self, values: Vector) -> float:
         return float(c.absolute_sum(values))
 
     def count_high(self, values: Vector, counts: Counts) -> None:
-        c.count_high(values, counts)
+        ranks.count_high(values, counts)
+
+    def count_change(self, reference: Any, model: Any, counts: Counts) -> None:
+        ranks.count_change(reference, model, counts)
 
     def count_low(self, values: Vector, high: int, counts: Counts) -> None:
-        c.count_low(values, np.uint32(high), counts)
+        ranks.count_low(values, np.uint32(high), counts)
 
     def count_nonzero(self, values: Vector) -> int:
         return int(np.count_nonzero(values))
@@ -125,7 +136,10 @@ class CompiledOps:
         c.keep_where(values, chosen)
 
     def drop_below(self, values: Vector, key: int, first: int, room: int) -> int:
-        return int(c.drop_below(values, np.uint32(key), first, room))
+        return int(ranks.drop_below(values, np.uint32(key), first, room))
+
+    def drop_above(self, values: Vector, key: int, first: int, room: int) -> int:
+        return int(ranks.drop_above(values, np.uint32(key), first, room))
 
     def drop_random(self, values: Vector, p: float, key: int, start: int) -> None:
         r.drop_random(values, self._words(key, start, values.size), p * 4294967296.0)
@@ -148,6 +162,22 @@ class CompiledOps:
         self, total: Vector, value: Vector, weight: float, mixed: Vector, divisor: Vector
     ) -> None:
         c.agree(total, value, np.float32(weight), mixed, divisor)
+
+    def elect(
+        self,
+        reference: Vector,
+        deltas: Sequence[Vector],
+        factors: Sequence[float],
+        shares: Sequence[float],
+        normalize: bool,
+        scale: float,
+    ) -> Vector:
+        single = np.float32
+        changes.elect(
+            reference, tuple(deltas), np.array(factors, single), np.array(shares, single),
+            normalize, single(scale),
+        )  # fmt: skip
+        return deltas[0]
 
     def divide_where(self, values: Vector, divisor: Vector) -> None:
         c.divide_where(values, divisor)

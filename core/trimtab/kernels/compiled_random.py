@@ -132,7 +132,8 @@ def drop_by_rank(values, width, words, low, step):
 
     `values` float32 [rows * width]; p = low + step * rank, rank 0 for the smallest |value| (of
     equal ones the first). Bins of magnitude (sixteen octaves below the row's largest) bound
-    an entry's rank, which nearly always decides; only where it does not is the rank counted.
+    an entry's rank, which nearly always decides; only where it does not is the rank counted, on
+    from where it was last counted for the same |value|: many of a row's are the same.
     """
     # a row's own length decides how fine: the sum over the bins is a cost as well
     n_bins = 2048 if width >= 4096 else 1024
@@ -141,6 +142,10 @@ def drop_by_rank(values, width, words, low, step):
     found = np.empty(width + 1, dtype=np.uint32)
     ends = np.empty(n_bins + 1, dtype=np.uint32)
     odd = np.empty(n_bins + 1, dtype=np.uint32)
+    # of each bin the key whose rank was counted last (no key is so large), its place and rank
+    last_key = np.empty(n_bins, dtype=np.uint32)
+    last_at = np.empty(n_bins, dtype=np.uint32)
+    last_rank = np.empty(n_bins, dtype=np.uint32)
     unit = 4294967296.0
     always = np.int64(np.ceil(low * unit))
     never = np.int64(np.ceil((low + step * (width - 1)) * unit))
@@ -150,6 +155,7 @@ def drop_by_rank(values, width, words, low, step):
         top = _largest_key(row, keys) >> shift
         bottom = top - min(top, np.uint32(n_bins - 1))
         _count_places(keys, shift, bottom, ends, odd)
+        last_key[:] = np.uint32(0xFFFFFFFF)
         count = _uncertain(row, keys, chance, always, never, found)
         for n in range(count):
             i = found[n]
@@ -159,7 +165,11 @@ def drop_by_rank(values, width, words, low, step):
             first, last = ends[place], ends[place + np.uint32(1)] - np.uint32(1)
             kept = word < (low + step * np.float64(first)) * unit
             if kept != (word < (low + step * np.float64(last)) * unit):
-                rank = _smaller(keys, key) + _equal(keys[:i], key)
+                if last_key[place] == key:
+                    rank = last_rank[place] + _equal(keys[last_at[place] : i], key)
+                else:
+                    rank = _smaller(keys, key) + _equal(keys[:i], key)
+                last_key[place], last_at[place], last_rank[place] = key, i, rank
                 kept = word < (low + step * np.float64(rank)) * unit
             row[i] = row[i] if kept else np.float32(0.0)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 #: a numpy array on the CPU, a torch tensor elsewhere; float32 unless said otherwise
 Array = Any
-Counts = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 #: a mask's bits, uint8: entry i is bit i % 8, counted from the lowest, of byte i // 8
 Bits = npt.NDArray[np.uint8]
@@ -78,14 +78,26 @@ class Ops(Protocol):
     def dot(self, left: Array, right: Array) -> float:
         """Return the inner product, summed in float64."""
 
+    def gram(self, reference: Array, models: Sequence[Array]) -> Floats:
+        """Return the inner products of [reference, modelᵢ − reference, …], [1 + m, 1 + m].
+
+        Takes bfloat16 bits as well.
+        """
+
     def absolute_sum(self, values: Array) -> float:
         """Return Σ|values|, summed in float64."""
 
     def count_high(self, values: Array, counts: Counts) -> None:
-        """Add to a histogram of the upper 16 of the 31 bits of each |value|, int64 [65536]."""
+        """Add to a histogram of the upper 16 of the 31 bits of each |value|, ints [131072].
+
+        Bin 2 × upper holds those whose lower 15 bits are zero, bin 2 × upper + 1 the others.
+        """
+
+    def count_change(self, reference: Array, model: Array, counts: Counts) -> None:
+        """Do what `count_high` does with model − reference; takes bfloat16 bits as well."""
 
     def count_low(self, values: Array, high: int, counts: Counts) -> None:
-        """Add to a histogram of the lower 15 bits where the upper are `high`, int64 [32768]."""
+        """Add to a histogram of the lower 15 bits where the upper are `high`, ints [32768]."""
 
     def count_nonzero(self, values: Array) -> int:
         """Return how many values are not zero."""
@@ -102,6 +114,9 @@ class Ops(Protocol):
         `first` values at `key` came in earlier pieces, `room` are kept of the whole tensor.
         Returns `first` plus those of this piece.
         """
+
+    def drop_above(self, values: Array, key: int, first: int, room: int) -> int:
+        """Zero what `drop_below` keeps and leave the rest, in place; returns the same."""
 
     def drop_random(self, values: Array, p: float, key: int, start: int) -> None:
         """Keep each value with probability p, in place; flat index `start` is the first's."""
@@ -125,6 +140,20 @@ class Ops(Protocol):
         self, total: Array, value: Array, weight: float, mixed: Array, divisor: Array
     ) -> None:
         """Where `value` has the sign of `total`: mixed += value, divisor += weight, in place."""
+
+    def elect(
+        self,
+        reference: Array,
+        deltas: Sequence[Array],
+        factors: Sequence[float],
+        shares: Sequence[float],
+        normalize: bool,
+        scale: float,
+    ) -> Array:
+        """Return reference + scale × Σ of those factorᵢ deltasᵢ that have the sign of their sum.
+
+        With `normalize` Σ is divided by the sum of the shares that count. Overwrites the deltas.
+        """
 
     def divide_where(self, values: Array, divisor: Array) -> None:
         """values ÷= divisor where that is not zero, in place."""
@@ -153,12 +182,13 @@ class Ops(Protocol):
 class Piece:
     """Consecutive elements of one tensor in every model.
 
-    `reference` and `models` are float32 and may be overwritten; flat, but for methods that ask
-    for the whole tensor: those get its `shape`. `start` is the flat index of the first element
-    in the tensor, `numel` the tensor's size, `keys` the random key of each model. `facts` holds
-    what each pass over the tensor has settled. `base` is the base model's for methods that ask for
-    it, None for others and where the base model has no such tensor. `carry` lives while the pieces
-    of one unit are gone through in order, `store` as long as its tensor is worked on.
+    `reference` and `models` are float32 and may be overwritten (but see `Pass.takes_stored`); flat,
+    but for methods that ask for the whole tensor: those get its `shape`. `start` is the flat index
+    of the first element in the tensor, `numel` the tensor's size, `keys` the random key of each
+    model. `facts` holds what each pass over the tensor has settled. `base` is the base model's for
+    methods that ask for it, None for others and where the base model has no such tensor. `carry`
+    lives while the pieces of one unit are gone through in order, `store` as long as its tensor is
+    worked on.
     """
 
     reference: Array
@@ -220,12 +250,22 @@ class Pass:
     `measure(piece)` is called for every piece; what it returns is added up over each unit. Then
     `settle(units, facts)` makes of the units' sums, in order, and of the facts settled before, the
     fact that `Piece.facts` will hold next.
-    `kind` names what is measured where it may be known already ("gram").
+    `kind` names what is measured where it may be known already ("gram"). `takes_stored` says that
+    `measure` is content with a piece of uint16, the bits of bfloat16, where the primitives are
+    compiled. Where `known(facts)` nothing needs to be read and `settle` gets no units.
     """
 
     measure: Callable[[Piece], Measured]
     settle: Callable[[list[Measured], Sequence[Any]], Any]
     kind: str = ""
+    takes_stored: bool = False
+    known: Callable[[Sequence[Any]], bool] = lambda facts: False
+
+
+def settle_known(passes: Sequence[Pass], facts: list[Any]) -> None:
+    """Settle the next passes as long as they need nothing to be read."""
+    while len(facts) < len(passes) and passes[len(facts)].known(facts):
+        facts.append(passes[len(facts)].settle([], facts))
 
 
 def random_key(seed: int, tensor: str, model: str) -> int:

@@ -100,11 +100,24 @@ class TorchOps:
     def dot(self, left: Tensor, right: Tensor) -> float:
         return float((left.double() * right.double()).sum())
 
+    def gram(self, reference: Tensor, models: Sequence[Tensor]) -> Any:
+        vectors = [reference, *(model - reference for model in models)]
+        found = np.zeros((len(vectors), len(vectors)))
+        for i, left in enumerate(vectors):
+            for j in range(i, len(vectors)):
+                found[i, j] = found[j, i] = self.dot(left, vectors[j])
+        return found
+
     def absolute_sum(self, values: Tensor) -> float:
         return float(values.double().abs().sum())
 
     def count_high(self, values: Tensor, counts: Counts) -> None:
-        counts += torch.bincount(_bits(values) >> 15, minlength=1 << 16).cpu().numpy()
+        bits = _bits(values)
+        bins = (bits >> 15 << 1) | ((bits & 0x7FFF) != 0)
+        counts += torch.bincount(bins, minlength=1 << 17).cpu().numpy()
+
+    def count_change(self, reference: Tensor, model: Tensor, counts: Counts) -> None:
+        self.count_high(model - reference, counts)
 
     def count_low(self, values: Tensor, high: int, counts: Counts) -> None:
         bits = _bits(values)
@@ -141,6 +154,13 @@ class TorchOps:
             values.masked_fill_((bits < key) | (at & (order > room)), 0.0)
         return first + equal
 
+    def drop_above(self, values: Tensor, key: int, first: int, room: int) -> int:
+        bits = _bits(values)
+        at = bits == key
+        order = torch.cumsum(at, 0) + first
+        values.masked_fill_((bits > key) | (at & (order <= room)), 0.0)
+        return first + int(at.sum())
+
     def drop_random(self, values: Tensor, p: float, key: int, start: int) -> None:
         words = random_words(key, start, values.numel(), values.device)
         # a whole number: compared to a float, the words would be rounded to float32
@@ -172,6 +192,27 @@ class TorchOps:
         same = torch.where(total >= 0, value > 0, value < 0)
         mixed.add_(torch.where(same, value, 0.0))
         divisor.add_(torch.where(same, weight, 0.0))
+
+    def elect(
+        self,
+        reference: Tensor,
+        deltas: Sequence[Tensor],
+        factors: Sequence[float],
+        shares: Sequence[float],
+        normalize: bool,
+        scale: float,
+    ) -> Tensor:
+        for delta, factor in zip(deltas, factors, strict=True):
+            self.scale(delta, factor)
+        total = deltas[0].clone()
+        for delta in deltas[1:]:
+            total.add_(delta)
+        mixed, divisor = torch.zeros_like(total), torch.zeros_like(total)
+        for delta, share in zip(deltas, shares, strict=True):
+            self.agree(total, delta, share, mixed, divisor)
+        if normalize:
+            self.divide_where(mixed, divisor)
+        return mixed.mul_(scale).add_(reference)
 
     def divide_where(self, values: Tensor, divisor: Tensor) -> None:
         values.div_(torch.where(divisor != 0, divisor, 1.0))

@@ -7,7 +7,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from trimtab.kernels.piece import Array, Measured, Ops, Outline, Pass, Piece, random_key
+from trimtab.kernels.piece import (
+    Array,
+    Measured,
+    Ops,
+    Outline,
+    Pass,
+    Piece,
+    random_key,
+    settle_known,
+)
 
 #: elements measured at once: the same everywhere, so that no sum depends on how tensors are cut
 MEASURED = 1 << 18
@@ -108,7 +117,8 @@ def merge_tensors(
         return reference.detach().to(torch.float32).clone()
     facts: list[Any] = []
     needed: Sequence[Pass] = method.passes(Outline(shape, numel, tuple(weights)), **values)
-    for needed_pass in needed:
+    while len(facts) < len(needed):
+        needed_pass = needed[len(facts)]
         carry: dict[Any, Any] = {}
         total: Measured | None = None
         for low, high in cut(MEASURED):
@@ -116,6 +126,7 @@ def merge_tensors(
             total = added(total, needed_pass.measure(piece))
         assert total is not None
         facts.append(needed_pass.settle([total], facts))
+        settle_known(needed, facts)
     carry = {}
     out = torch.empty(numel, dtype=torch.float32)
     for low, high in cut(chunk or numel):

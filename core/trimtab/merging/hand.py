@@ -125,13 +125,15 @@ class Hand:
         return list(pairwise([*range(item.low, item.high, step), item.high]))
 
     def _measure(self, task: Task) -> Measured | None:
-        measure = task.work.passes[task.phase].measure
+        needed = task.work.passes[task.phase]
+        whole = self._common.plan.method.scope(**task.item.tensor.parameters) == "tensor"
+        stored = needed.takes_stored and not whole and self._is_stored_bf16(task.item.tensor)
         carry: dict[Any, Any] = {}
         total: Measured | None = None
         for low, high in self._edges(task.item, self._bench.measured):
             self._common.control.check()
             with self._bench.working():
-                total = added(total, measure(self._piece(task, low, high, carry)))
+                total = added(total, needed.measure(self._piece(task, low, high, carry, stored)))
         return total
 
     def _merge(self, task: Task, writer: ItemWriter) -> None:
@@ -151,12 +153,19 @@ class Hand:
                 raise _not_finite(tensor, self._reader, low, high)
             writer.write(out.data, tensor.offset + BY_CODE[tensor.dtype].nbytes(low))
 
-    def _piece(self, task: Task, low: int, high: int, carry: dict[Any, Any]) -> Piece:
+    def _piece(
+        self, task: Task, low: int, high: int, carry: dict[Any, Any], stored: bool = False
+    ) -> Piece:
         tensor = task.item.tensor
         whole = self._common.plan.method.scope(**tensor.parameters) == "tensor"
         shape = tensor.shape if whole else None
-        arrays = self._arrays(tensor, low, high, shape)
-        base = None if tensor.base is None else arrays.pop()
+        base = None
+        if stored:
+            sources = enumerate((tensor.origin, *tensor.models))
+            arrays = [self._windows[i].read(s, low, high).view(np.uint16) for i, s in sources]
+        else:
+            arrays = self._arrays(tensor, low, high, shape)
+            base = None if tensor.base is None else arrays.pop()
         return Piece(
             arrays[0], arrays[1:], tensor.ratios, tensor.keys, self._bench.ops, tensor.shape,
             tensor.numel, low, task.item.unit, task.work.facts, carry,
@@ -200,6 +209,17 @@ class Hand:
                 mask.apply(self._bench.ops, model, placed[0], low)
         return placed
 
+    def _is_stored_bf16(self, tensor: PlannedTensor) -> bool:
+        """Whether compiled loops can work on the bfloat16 that the files hold as it is."""
+        if tensor.base is not None or any(isinstance(mask, TensorMask) for mask in tensor.masks):
+            return False
+        return self._common.compiled and all(
+            s.change is None
+            and s.rows is None
+            and s.checkpoint.index.dtype_of(s.row).code == "BF16"
+            for s in (tensor.origin, *tensor.models)
+        )
+
     def _output(self, size: int) -> Bytes:
         if self._out.size < size:
             self._out = self._bench.allocate(size)
@@ -210,17 +230,9 @@ class Hand:
     def _combine_stored(self, task: Task, writer: ItemWriter) -> bool:
         """Merge bfloat16 by factors straight from stored bytes; False where that cannot be done."""
         tensor, method = task.item.tensor, self._common.plan.method
-        sources = (tensor.origin, *tensor.models)
-        if any(isinstance(mask, TensorMask) for mask in tensor.masks):
+        if method.form is None or tensor.dtype != "BF16":
             return False
-        if not (self._common.compiled and method.form is not None and tensor.dtype == "BF16"):
-            return False
-        if not all(
-            s.change is None
-            and s.rows is None
-            and s.checkpoint.index.dtype_of(s.row).code == "BF16"
-            for s in sources
-        ):
+        if not self._is_stored_bf16(tensor):
             return False
         gram = task.work.facts[0] if task.work.facts else None
         form = method.form(gram, tensor.ratios, **tensor.parameters)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from trimtab.kernels.piece import Measured, Pass
+from trimtab.kernels.piece import Measured, Pass, settle_known
 from trimtab.merging.plan import Plan, PlannedTensor, WorkItem
 
 
@@ -136,6 +136,8 @@ class Schedule:
                 return
         units = [unit for unit in work.units if unit is not None]
         fact = work.passes[task.phase].settle(units, work.facts)
+        facts = [*work.facts, fact]
+        settle_known(work.passes, facts)
         with self._turn:
-            work.facts.append(fact)
+            work.facts[:] = facts
             self._push(work)

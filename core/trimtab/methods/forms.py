@@ -27,12 +27,7 @@ def combined(x: Piece, first: float, factors: Sequence[float] | Floats) -> Array
 
 
 def _measure(x: Piece) -> Measured:
-    vectors = [x.reference, *x.deltas()]
-    gram = np.zeros((len(vectors), len(vectors)))
-    for i, left in enumerate(vectors):
-        for j in range(i, len(vectors)):
-            gram[i, j] = gram[j, i] = x.ops.dot(left, vectors[j])
-    return [gram]
+    return [x.ops.gram(x.reference, x.models)]
 
 
 def _settle(units: list[Measured], facts: Sequence[Any]) -> Floats:
@@ -42,7 +37,7 @@ def _settle(units: list[Measured], facts: Sequence[Any]) -> Floats:
 
 def gram_pass(outline: Outline, **parameters: Any) -> Sequence[Pass]:
     """One pass: the inner products of [reference, τ₁, …, τₘ], float64 [1 + m, 1 + m]."""
-    return (Pass(_measure, _settle, "gram"),)
+    return (Pass(_measure, _settle, "gram", takes_stored=True),)
 
 
 def absolute(gram: Floats) -> Floats:

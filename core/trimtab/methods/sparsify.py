@@ -50,7 +50,7 @@ class Largest:
         """Two, which find the k-th largest magnitude of each model."""
         wanted = [(i, _kept(self.density[i], outline.numel)) for i in self._cut_models()]
         rows = self._cut_models()
-        return rank_passes(Piece.deltas, rows, lambda nonzero: wanted) if wanted else []
+        return rank_passes(None, rows, lambda nonzero: wanted) if wanted else []
 
     def apply(self, x: Piece, model: int, delta: Array) -> None:
         """Zero all but the largest."""
@@ -94,7 +94,7 @@ class Band:
         """Two, which find both ends of each model's band."""
         wanted, _ = self._requests(outline.numel)
         rows = list(dict.fromkeys(row for row, _ in wanted))
-        return rank_passes(Piece.deltas, rows, lambda nonzero: wanted) if wanted else []
+        return rank_passes(None, rows, lambda nonzero: wanted) if wanted else []
 
     def apply(self, x: Piece, model: int, delta: Array) -> None:
         """Zero what is outside of the band."""
@@ -105,12 +105,10 @@ class Band:
         if lower < 0:
             x.ops.scale(delta, 0.0)
             return
-        # the upper end first: once the rest is zero it could no longer be told apart
-        outer = x.ops.copy(delta) if upper >= 0 else None
+        # the lower end first: once the upper is zero, zeros could no longer be told apart
         x.facts[1][lower].keep(x, delta, (model, "lower"))
-        if outer is not None:
-            x.facts[1][upper].keep(x, outer, (model, "upper"))
-            x.ops.subtract(delta, outer)
+        if upper >= 0:
+            x.facts[1][upper].drop(x, delta, (model, "upper"))
 
 
 @dataclass(frozen=True)

@@ -82,32 +82,25 @@ def merged(
     ops = x.ops
     deltas = x.deltas()
     makeup = x.facts[-1] if rescale == "l1" else [1.0] * len(deltas)
-    for i, (delta, weight, factor) in enumerate(zip(deltas, x.weights, makeup, strict=True)):
+    for i, delta in enumerate(deltas):
         bits = x.store.get((x.start, i)) if rescale == "l1" and x.store is not None else None
         if bits is not None:
             ops.keep_packed(delta, bits)
         else:
             sparsifier.apply(x, i, delta)
-        if weight * factor != 1:
-            ops.scale(delta, weight * factor)
-    if len(deltas) == 1 and not normalize:
-        mixed = deltas[0]  # one model always agrees with itself
-    elif consensus:
-        mixed, divisor = ops.zeros_like(x.reference), ops.zeros_like(x.reference)
-        total = ops.copy(deltas[0])
-        for delta in deltas[1:]:
-            ops.add(total, delta)
-        for delta, weight in zip(deltas, x.weights, strict=True):
-            ops.agree(total, delta, weight, mixed, divisor)
-        if normalize:
-            ops.divide_where(mixed, divisor)
-    else:
-        mixed = deltas[0]
-        for delta in deltas[1:]:
-            ops.add(mixed, delta)
-        whole = float(sum(x.weights))
-        if normalize and abs(whole) >= 1e-8:
-            ops.scale(mixed, 1.0 / whole)
+    factors = [weight * factor for weight, factor in zip(x.weights, makeup, strict=True)]
+    # one model always agrees with itself
+    if consensus and (len(deltas) > 1 or normalize):
+        return ops.elect(x.reference, deltas, factors, x.weights, normalize, scale)
+    for delta, own in zip(deltas, factors, strict=True):
+        if own != 1:
+            ops.scale(delta, own)
+    mixed = deltas[0]
+    for delta in deltas[1:]:
+        ops.add(mixed, delta)
+    whole = float(sum(x.weights))
+    if normalize and abs(whole) >= 1e-8:
+        ops.scale(mixed, 1.0 / whole)
     if scale != 1:
         ops.scale(mixed, scale)
     ops.add(mixed, x.reference)

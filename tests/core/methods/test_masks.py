@@ -124,6 +124,18 @@ def test_della_draws_by_rank_in_each_row(backend: str) -> None:
         np.testing.assert_array_equal(found, np.where(mask, delta, 0))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("width", [500, 6000])
+def test_della_tells_ranks_apart_where_most_magnitudes_are_alike(width: int, backend: str) -> None:
+    # in bfloat16 a row has few magnitudes, each of them often; one bin may hold two
+    few = np.array([0, 0.5, 1, np.nextafter(np.float32(1), np.float32(2)), 1.5, 4], np.float32)
+    delta = np.random.default_rng(1).choice(few, (6, width))
+    found = kept("della_linear", delta, density=0.5, epsilon=0.45, backend=backend)
+    p = keep_probability(delta.astype(np.float64), 0.5, 0.45)
+    mask = bernoulli(p.ravel(), delta.size, model_key(0, "w", "0")).reshape(delta.shape)
+    np.testing.assert_array_equal(found, np.where(mask, delta, 0))
+
+
 @pytest.mark.parametrize("name", ["ties", "dare_linear", "breadcrumbs"])
 def test_density_nought_leaves_the_reference_and_one_the_model(name: str) -> None:
     delta = distinct((500,))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from trimtab.inspection.result import Floats, Inspection
 
+#: what a metric is computed from
+Found = TypeVar("Found")
+
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Generic[Found]):
     """A number per tensor or group.
 
-    `compute(sums, i)` returns float64 [n] for fine-tuned model `i`, nan where undefined.
-    `signed` metrics are drawn around zero.
+    `compute(found, i)` returns float64 [n] for fine-tuned model `i`, nan where undefined or not
+    known yet. `signed` metrics are drawn around zero. `expected(found, i)`, where there is one, is
+    what chance would give, and is always shown beside the metric.
     """
 
     id: str
@@ -26,10 +31,12 @@ class Metric:
     reference: str
     signed: bool
     needs_alignment: bool
-    compute: Callable[[Inspection, int], Floats]
+    compute: Callable[[Found, int], Floats]
+    expected: Callable[[Found, int], Floats] | None = None
 
 
-def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+def ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Return numerator / denominator, nan where the latter is not above zero; float64 [n]."""
     with np.errstate(divide="ignore", invalid="ignore"):
         result: Floats = np.where(denominator > 0, numerator / denominator, np.nan)
     return result
@@ -47,35 +54,35 @@ def alignment_norm(sums: Inspection, i: int = 0) -> Floats:
 
 def relative_norm(sums: Inspection, i: int) -> Floats:
     """|tau_i| / |theta|, float64 [n]."""
-    return _ratio(tau_norm(sums, i), np.sqrt(sums.norm2))
+    return ratio(tau_norm(sums, i), np.sqrt(sums.norm2))
 
 
 def cosine(sums: Inspection, i: int) -> Floats:
     """cos(tau_i, a), float64 [n]."""
-    return _ratio(sums.gram[:, 0, i + 1], tau_norm(sums, i) * alignment_norm(sums))
+    return ratio(sums.gram[:, 0, i + 1], tau_norm(sums, i) * alignment_norm(sums))
 
 
 def rollback(sums: Inspection, i: int) -> Floats:
     """-<tau_i, a> / |a|^2, float64 [n]."""
-    return _ratio(-sums.gram[:, 0, i + 1], sums.gram[:, 0, 0])
+    return ratio(-sums.gram[:, 0, i + 1], sums.gram[:, 0, 0])
 
 
 def sign_conflict(sums: Inspection, i: int) -> Floats:
     """Share of entries where tau_i and a have opposite signs, float64 [n]."""
-    share = _ratio(sums.conflicts[:, i].astype(np.float64), sums.numel.astype(np.float64))
+    share = ratio(sums.conflicts[:, i].astype(np.float64), sums.numel.astype(np.float64))
     return np.where(np.isnan(sums.gram[:, 0, 0]), np.nan, share)
 
 
 def zero_share(sums: Inspection, i: int) -> Floats:
     """Share of entries where tau_i is exactly zero, float64 [n]; nan for what is no number."""
-    share = _ratio(sums.zeros[:, i].astype(np.float64), sums.numel.astype(np.float64))
+    share = ratio(sums.zeros[:, i].astype(np.float64), sums.numel.astype(np.float64))
     return np.where(sums.not_numbers, np.nan, share)
 
 
 _TASK_ARITHMETIC = "Ilharco et al. 2023, arXiv 2212.04089"
 _OURS = "Trimtab's own definition"
 
-METRICS: tuple[Metric, ...] = (
+METRICS: tuple[Metric[Inspection], ...] = (
     Metric(
         "relative", "Relative change |τ| / |θ|",
         "How far fine-tuning moved the weights, measured by their own size.",
@@ -117,9 +124,9 @@ METRICS: tuple[Metric, ...] = (
     ),
 )  # fmt: skip
 
-BY_ID: dict[str, Metric] = {metric.id: metric for metric in METRICS}
+BY_ID: dict[str, Metric[Inspection]] = {metric.id: metric for metric in METRICS}
 
 
-def available(sums: Inspection) -> tuple[Metric, ...]:
+def available(sums: Inspection) -> tuple[Metric[Inspection], ...]:
     """Return the metrics that this lineup allows: some need base and aligned both."""
     return tuple(m for m in METRICS if sums.has_alignment or not m.needs_alignment)

@@ -1,0 +1,39 @@
+"""The leading directions of a weight's outputs on benign prompts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+
+from trimtab.subspaces.evidence import Evidence
+from trimtab.subspaces.registry import Param, subspace
+from trimtab.subspaces.subspace import Projector, leading
+
+
+@subspace(
+    title="Useful activations",
+    formula="P = U_k U_kᵀ,  Cov(y | benign) = U Λ Uᵀ",
+    reference="Trimtab's own, after arXiv 2505.14185",
+    mode="ours",
+    needs=("utility",),
+)
+def utility_activations(
+    evidence: Evidence,
+    *,
+    k: Annotated[int, Param("Directions k", "How many directions.", 1, 65536)] = 16,
+    centre: Annotated[
+        str,
+        Param("Centre", "Whether the mean output is taken away first.", 0, 0, ("yes", "no")),
+    ] = "no",
+) -> Projector:
+    """The k leading directions of the outputs on benign prompts.
+
+    Without centring the first direction is nearly the mean output itself.
+    """
+    gram = evidence.output_gram("utility")
+    if centre == "yes":
+        mean = evidence.output_mean("utility")
+        assert evidence.utility is not None  # or there would be no mean
+        gram = gram - evidence.utility.count * np.outer(mean, mean)
+    return Projector(leading(gram, k))

@@ -1,0 +1,89 @@
+"""Where in a model the scores of weights are: sums, means and the highest entries by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.control import Control
+from trimtab.inspection.attribution import ScoreSource
+
+_PIECE = 1 << 20
+_BINS = 1 << 16
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """Scores of tensors, one row each.
+
+    `entries` int64 [n], `total` float64 [n] the sum of the scores, `highest` float32 [n]; `top`
+    int64 [n] how many of the `share` of entries with the highest scores of the whole model lie in
+    the tensor. Those are told apart by the upper 16 bits of the scores, so their number is a
+    little larger than the share asked for.
+    """
+
+    names: tuple[str, ...]
+    entries: npt.NDArray[np.int64]
+    total: npt.NDArray[np.float64]
+    highest: npt.NDArray[np.float32]
+    top: npt.NDArray[np.int64]
+    share: float
+
+    def to_rows(self) -> list[dict[str, str | int | float]]:
+        """Return a row for each tensor, ready for JSON."""
+        return [
+            {
+                "name": name,
+                "entries": int(self.entries[i]),
+                "total": float(self.total[i]),
+                "mean": float(self.total[i] / self.entries[i]),
+                "highest": float(self.highest[i]),
+                "top": int(self.top[i]),
+            }
+            for i, name in enumerate(self.names)
+        ]
+
+    def summed(self, groups: Iterable[str]) -> ScoreSummary:
+        """Add tensors up by the group that each of them is of; groups come as they first occur."""
+        of = list(groups)
+        names = tuple(dict.fromkeys(of))
+        index = np.array([names.index(group) for group in of])
+        highest = np.zeros(len(names), dtype=np.float32)
+        np.maximum.at(highest, index, self.highest)
+
+        def added(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            out = np.zeros(len(names), dtype=np.int64)
+            np.add.at(out, index, values)
+            return out
+
+        total = np.zeros(len(names))
+        np.add.at(total, index, self.total)
+        return ScoreSummary(names, added(self.entries), total, highest, added(self.top), self.share)
+
+
+def summarise(source: ScoreSource, control: Control, share: float = 0.01) -> ScoreSummary:
+    """Read all scores once and say where they are. Raises `JobCancelled` between pieces."""
+    names = source.names
+    entries = np.array([int(np.prod(source.shape(n), dtype=np.int64)) for n in names], np.int64)
+    total = np.zeros(len(names))
+    highest = np.zeros(len(names), dtype=np.float32)
+    counts = np.zeros((len(names), _BINS), dtype=np.int64)
+    control.stage("Adding up", len(names), int(entries.sum()) * 4)
+    for i, name in enumerate(names):
+        for low in range(0, int(entries[i]), _PIECE):
+            control.check()
+            values = source.read(name, low, min(low + _PIECE, int(entries[i])))
+            total[i] += values.sum(dtype=np.float64)
+            highest[i] = max(highest[i], values.max(initial=0))
+            # floats that are not negative sort as their bits do
+            counts[i] += np.bincount(values.view(np.uint32) >> 16, minlength=_BINS)
+            control.advance(0, values.nbytes)
+        control.advance(1)
+    above = counts.sum(0)[::-1].cumsum()[::-1]
+    wanted = share * int(entries.sum())
+    first = int(np.flatnonzero(above >= wanted)[-1]) if len(names) else 0
+    top = counts[:, first:].sum(1)
+    return ScoreSummary(names, entries, total, highest, top, share)

@@ -1,0 +1,1 @@
+"""Learned and calibrated ways back: SOMF's masks and Antidote's pruning."""

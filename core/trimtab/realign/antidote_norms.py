@@ -1,0 +1,118 @@
+"""What goes into each Linear on the realignment data, and into an adapter's two factors."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trimtab.activations.blocks import BlockModel, Site
+from trimtab.activations.calibration import Calibration, Example, load_calibration
+from trimtab.activations.norms import ActNorms, Mode
+from trimtab.activations.shelf import Shelf
+from trimtab.activations.statistics import NormWatch
+from trimtab.activations.stream import Pass, Watch
+from trimtab.activations.tokens import Batch, batches, encode
+from trimtab.activations.weights import ModelWeights
+from trimtab.checkpoints.reader import TensorReader
+from trimtab.control import Control
+from trimtab.errors import UserError
+from trimtab.realign.antidote import Floats
+from trimtab.realign.preferences import read_preferences
+
+
+def realignment_set(path: Path) -> Calibration:
+    """Read harmful prompts with harmful answers: of preference pairs the rejected ones.
+
+    Files without pairs are read by `load_calibration`, and raise as it does.
+    """
+    try:
+        pairs = read_preferences(path)
+    except UserError as error:
+        if error.code not in ("pairs_format", "suite_unreadable"):
+            raise
+        return load_calibration(path)
+    examples = tuple(Example(p.id, p.prompt, p.rejected) for p in pairs.pairs)
+    return Calibration(pairs.name, examples)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Norms of every Linear's inputs, and of A x for the A given: by the weight's name."""
+
+    norms: ActNorms
+    projected: Mapping[str, Floats]
+
+    def of(self, name: str, mode: Mode) -> Floats:
+        """Return the norms of a Linear's inputs, float32 [in]."""
+        return self.norms.norm(name, mode)
+
+
+def measure(
+    weights: ModelWeights,
+    calibration: Calibration,
+    factors: Mapping[str, Floats],
+    mode: Mode,
+    control: Control,
+    device: str,
+) -> Inputs:
+    """Run the set through the model, block by block, weights as they are: nothing is pruned yet.
+
+    `factors` holds an adapter's A [rank, in] by the name of the weight it belongs to. In float32.
+    Raises `UserError` as `encode` and `BlockModel` do.
+    """
+    from trimtab.evaluation.targets_loading import load_tokenizer
+
+    tokenizer = load_tokenizer(weights.folder)
+    template = "model" if getattr(tokenizer, "chat_template", None) else "plain"
+    norms, through = NormWatch(), _FactorWatch(factors, mode)
+    with TensorReader() as reader, tempfile.TemporaryDirectory(prefix="trimtab-") as folder:
+        model = BlockModel(weights, reader, device)
+        tokens = encode(tokenizer, calibration, template, model.positions)  # type: ignore[arg-type]
+        with Shelf(Path(folder)) as shelf:
+            Pass(model, batches(tokens), shelf, control).forward([norms, through])
+    about = {"calibration": calibration.digest, "model": weights.fingerprint}
+    return Inputs(norms.result(about), through.result())
+
+
+class _FactorWatch(Watch):
+    """Adds up the squares of A x, as `ActNorms.norm` does those of x."""
+
+    def __init__(self, factors: Mapping[str, Floats], mode: Mode):
+        self._factors = {name: torch.from_numpy(np.array(a)) for name, a in factors.items()}
+        self._mode = mode
+        self._sums: dict[str, torch.Tensor] = {}
+        self._sequences = self._answered = 0
+
+    def linear(self, site: Site, inputs: torch.Tensor, batch: Batch) -> None:
+        """Add a batch's projected inputs."""
+        a = self._factors.get(site.name)
+        if a is None:
+            return
+        squares = (inputs.float() @ a.to(inputs.device).T).double().square()
+        if self._mode == "paper":
+            found = squares.sum(1).sqrt().sum(0)
+        elif self._mode == "ours":
+            found = (squares * batch.answer.to(squares.device)[..., None]).sum((0, 1))
+        else:
+            found = squares.sum((0, 1))
+        self._sums[site.name] = self._sums.get(site.name, torch.zeros_like(found)) + found
+
+    def hidden(self, block: int, states: torch.Tensor, batch: Batch) -> None:
+        """Count the examples once."""
+        if block == 0:
+            self._sequences += len(batch.places)
+            self._answered += int(batch.answer.sum())
+
+    def result(self) -> dict[str, Floats]:
+        """Return the norms of A x, float32 [rank], by the weights' names."""
+        count = self._answered if self._mode == "ours" else self._sequences
+        found = {}
+        for name, total in self._sums.items():
+            mean = total.cpu().numpy() / max(count, 1)
+            found[name] = (mean if self._mode == "paper" else np.sqrt(mean)).astype(np.float32)
+        return found

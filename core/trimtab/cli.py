@@ -11,14 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab import __version__
-from trimtab.checkpoints import Lineup, guess_roles, open_checkpoint
-from trimtab.commands import evaluate, lora, merge, methods
+from trimtab.checkpoints import Lineup
+from trimtab.commands import (
+    antidote,
+    attribute,
+    evaluate,
+    lora,
+    mask,
+    merge,
+    methods,
+    safety_layers,
+    somf,
+    subspaces,
+)
+from trimtab.commands.lineup_arguments import add_lineup_arguments, lineup_recipe, row_groups
 from trimtab.commands.running import lineup_text, print_json, run_job
 from trimtab.console import number, table
 from trimtab.control import JobCancelled
 from trimtab.errors import UserError
-from trimtab.merging.files import open_recipe
-from trimtab.merging.recipe import FineTuned, ModelRef, Recipe, is_recipe, open_lineup
+from trimtab.merging.recipe import open_lineup
 
 if TYPE_CHECKING:
     from trimtab.inspection.result import Inspection
@@ -74,23 +85,31 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     inspect = command("inspect", "Show what fine-tuning did, by layer, module or tensor.", _inspect)
-    inspect.add_argument(
-        "models", nargs="*", type=Path, metavar="MODEL",
-        help="model folders, .safetensors files, adapters, or one recipe; roles are guessed "
-        "from names unless --base and --aligned are given",
-    )  # fmt: skip
-    inspect.add_argument("--base", type=Path, metavar="MODEL", help="the model before alignment")
-    inspect.add_argument("--aligned", type=Path, metavar="MODEL", help="the safe model")
-    inspect.add_argument(
-        "--by", choices=("layer", "module", "tensor"), default="layer", help="rows of the table"
+    add_lineup_arguments(inspect)
+    subspaces.add_arguments(
+        command("subspaces", "Compare a fine-tune's directions with alignment's.", subspaces.run)
     )
 
     merge.add_arguments(command("merge", "Carry a recipe out.", merge.run))
     evaluate.add_arguments(
         command("evaluate", "Measure how safe and how able models are.", evaluate.run)
     )
+    attribute.add_arguments(
+        command("attribute", "Show which weights matter on a calibration set.", attribute.run)
+    )
+    safety_layers.add_arguments(
+        command(
+            "safety-layers", "Show in which layers a model tells malicious queries from others.",
+            safety_layers.run,
+        )
+    )  # fmt: skip
+    mask.add_arguments(command("mask", "Build masks, and show what they remove.", mask.run))
     lora.add_arguments(
         command("extract-lora", "Write what fine-tuning changed as a LoRA adapter.", lora.run)
+    )
+    somf.add_arguments(command("somf", "Learn masks from preference pairs.", somf.run))
+    antidote.add_arguments(
+        command("antidote", "Prune what realignment data excite most.", antidote.run)
     )
     methods.add_arguments(
         command("methods", "List the merge methods, or explain one.", methods.run)
@@ -106,12 +125,12 @@ def _parser() -> argparse.ArgumentParser:
 def _inspect(arguments: argparse.Namespace) -> int:
     from trimtab.inspection.result import Inspection
 
-    recipe = _lineup_recipe(arguments)
+    recipe = lineup_recipe(arguments)
     lineup = open_lineup(recipe)
     result = run_job("inspect", {"recipe": recipe.model_dump()})
     inspection = Inspection.load(Path(result["path"]))
     assert inspection is not None  # the job has just written it
-    rows = _rows(inspection, lineup, arguments.by)
+    rows = inspection.summed(*row_groups(inspection.names, arguments.by))
     if arguments.json:
         print_json(_inspection_json(inspection, lineup, rows))
         return 0
@@ -123,47 +142,6 @@ def _inspect(arguments: argparse.Namespace) -> int:
     if bad:
         print(f"\nWarning: {bad:,} entries are NaN or Inf; their tensors show no numbers.")
     return 0
-
-
-def _lineup_recipe(arguments: argparse.Namespace) -> Recipe:
-    paths: list[Path] = arguments.models
-    if len(paths) == 1 and is_recipe(paths[0]):
-        return open_recipe(paths[0])[0]
-    base, aligned = arguments.base, arguments.aligned
-    rest = list(paths)
-    if base is None and aligned is None:
-        roles = guess_roles([open_checkpoint(path) for path in paths])
-        chosen = dict(zip(roles, paths, strict=True))
-        base, aligned = chosen.get("base"), chosen.get("aligned")
-        rest = [p for p, role in zip(paths, roles, strict=True) if role == "finetuned"]
-    return Recipe(
-        base=ModelRef(path=str(base)) if base else None,
-        aligned=ModelRef(path=str(aligned)) if aligned else None,
-        finetuned=tuple(FineTuned(path=str(path)) for path in rest),
-    ).absolute(Path.cwd())
-
-
-def _rows(inspection: Inspection, lineup: Lineup, by: str) -> Inspection:
-    """Add the inspection up by the chosen rows."""
-    import numpy as np
-
-    from trimtab.checkpoints.naming import module_key, parse
-
-    if by == "tensor":
-        return inspection
-    places = [parse(name) for name in inspection.names]
-    if by == "layer":
-        labels = [p.zone if p.layer is None else str(p.layer) for p in places]
-        zones = ("in", "layer", "out")
-        keys = {
-            label: (zones.index(p.zone), p.layer) for label, p in zip(labels, places, strict=True)
-        }
-        ordered = sorted(keys, key=keys.__getitem__)
-    else:
-        labels = [p.module for p in places]
-        ordered = sorted(set(labels), key=module_key)
-    group_of = np.array([ordered.index(label) for label in labels], dtype=np.int32)
-    return inspection.summed(group_of, tuple(ordered))
 
 
 def _inspection_table(rows: Inspection, i: int, by: str) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.evaluation.probes import PROBES
+from trimtab.masks.entries import MaskEntry, Rule
 from trimtab.merging.recipe import Recipe
 
 
@@ -20,6 +21,20 @@ class InspectParams(Params):
     """Parameters of `inspect`: the recipe whose lineup is looked at."""
 
     recipe: Recipe
+
+
+class SpectraParams(Params):
+    """Parameters of `spectra`: see `trimtab.inspection.spectra_scan.find_spectra`.
+
+    `memory` is what its threads may hold together, in bytes.
+    """
+
+    recipe: Recipe
+    level: Literal["coarse", "fine", "exact"] = "exact"
+    rank: int = Field(default=16, ge=1, le=1024)
+    seed: int = Field(default=0, ge=0)
+    memory: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
 
 
 class MergeParams(Params):
@@ -81,6 +96,196 @@ class EvaluateParams(Params):
     concurrency: int = Field(default=4, ge=1, le=64)
     fresh: bool = False
     output: str | None = None
+    overwrite: bool = False
+
+
+class AttributeParams(Params):
+    """Parameters of `attribute`: see `trimtab.inspection.attribution`.
+
+    `model` is a name or role of the lineup's, empty for the first fine-tuned one; `calibration` a
+    shipped set, a JSONL file or suite:NAME, of which `limit` examples are taken, evenly spread.
+    `mode` says how Wanda's input strengths are taken. `share` of the entries are the highest.
+    """
+
+    recipe: Recipe
+    model: str = ""
+    calibration: str = "demo-refused"
+    limit: int | None = Field(default=128, ge=1)
+    score: Literal["wanda", "delta-wanda", "snip", "fisher"] = "delta-wanda"
+    mode: Literal["paper", "authors' code", "ours"] = "ours"
+    template: Literal["model", "plain", "alpaca"] = "model"
+    device: str = "auto"
+    bfloat16: bool = False
+    share: float = Field(default=0.01, gt=0, lt=1)
+
+
+class SomfParams(Params):
+    """Parameters of `somf`: see `trimtab.realign.somf_options.SomfOptions`.
+
+    `pairs` is a file of preference pairs; `output` the mask's, in `form`. While it learns, the log
+    grows as `<name>.somf.partial/log.json` beside it. Cancelled or abandoned, it keeps what it has
+    learned there, and goes on with `resume`.
+    """
+
+    recipe: Recipe
+    pairs: str
+    output: str
+    granularity: Literal["parameter", "row", "head", "module"] = "row"
+    merge: Literal["single", "task_arithmetic", "ties", "dare"] | None = None
+    scale: float | None = Field(default=None, ge=-2, le=2)
+    rescale: Literal["tensor", "none"] | None = None
+    reference: Literal["aligned", "authors"] = "aligned"
+    beta: float = Field(default=0.1, gt=0)
+    rate: float = Field(default=1e-3, gt=0)
+    steps: int = Field(default=500, ge=1)
+    batch: int = Field(default=16, ge=1)
+    warmup: int = Field(default=0, ge=0)
+    seed: int = 0
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    log_every: int = Field(default=10, ge=1)
+    checkpoint_every: int = Field(default=100, ge=1)
+    form: Literal["expected", "threshold", "sample", "concrete"] = "expected"
+    device: str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+
+
+class SomfExportParams(Params):
+    """Parameters of `somf_export`: logits that were learned, and the form of mask wanted of them.
+
+    `seed` decides samples; by default it is that of the learning.
+    """
+
+    logits: str
+    output: str
+    form: Literal["expected", "threshold", "sample", "concrete"] = "expected"
+    seed: int | None = None
+    overwrite: bool = False
+
+
+class AntidoteParams(Params):
+    """Parameters of `antidote`: see `trimtab.realign.antidote_run`.
+
+    `calibration` is a file of harmful prompts with harmful answers, or of preference pairs, of
+    which the rejected answers are taken; `limit` takes so many, evenly spread. `control` is where
+    the random control goes, if it is wanted.
+    """
+
+    recipe: Recipe
+    calibration: str
+    output: str
+    variant: Literal["delta-revert", "weight-zeroing", "lora-space"] = "delta-revert"
+    alpha: float = 0.1
+    norm: Literal["paper", "authors' code", "ours"] = "authors' code"
+    modules: tuple[str, ...] = ()
+    model: str = ""
+    limit: int | None = Field(default=2000, ge=1)
+    seed: int = 0
+    rescale: bool = False
+    control: str | None = None
+    device: str = "auto"
+    overwrite: bool = False
+
+
+class SafetyLayersParams(Params):
+    """Parameters of `safety_layers`: see `trimtab.inspection.safety_layers`.
+
+    `suite` gives the malicious queries (its harmful prompts), the normal ones (its utility
+    prompts) and the lookalikes; `normal` and `malicious` name a kind of prompts or a JSONL file in
+    their place. `limit` takes so many of each, evenly spread. `locate` names the model whose
+    range is found by scaling, by `alpha` or a factor that is found, and by `judge`, on
+    `lookalikes` prompts. `fresh` measures again what is known.
+    """
+
+    recipe: Recipe
+    suite: str = "core"
+    normal: str = ""
+    malicious: str = ""
+    limit: int | None = Field(default=100, ge=2)
+    template: Literal["model", "plain", "alpaca"] = "model"
+    locate: str = ""
+    alpha: float | None = Field(default=None, gt=0, le=4)
+    judge: str = "phrases"
+    lookalikes: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    device: str = "auto"
+    bfloat16: bool = False
+    fresh: bool = False
+
+
+class MaskScore(BaseModel):
+    """What entries are chosen by, and how many: see `trimtab.masks.builders`.
+
+    `file` holds scores, or the input strengths that "wanda" and "delta-wanda" are computed from, in
+    `mode`. One of `keep`, `remove` (shares) and `threshold` says how many are chosen.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    score: Literal["magnitude", "wanda", "delta-wanda", "stored"] = "magnitude"
+    file: str = ""
+    mode: Literal["paper", "authors' code", "ours"] = "ours"
+    keep: float | None = Field(default=None, ge=0, le=1)
+    remove: float | None = Field(default=None, ge=0, le=1)
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
+    extent: Literal["row", "tensor", "model"] = "tensor"
+    smallest: bool = False
+
+
+class MaskBuildParams(Params):
+    """Parameters of `mask_build`: a mask of one fine-tuned model's entries, chosen by `of`.
+
+    Those that `minus` chooses are left out of it. Where `only` says of which tensors, the others
+    are kept.
+    """
+
+    recipe: Recipe
+    output: str
+    of: MaskScore
+    minus: MaskScore | None = None
+    only: Rule | None = None
+    model: str = ""
+    overwrite: bool = False
+
+
+class MaskCombineParams(Params):
+    """Parameters of `mask_combine`: a stack that is written as one mask.
+
+    Its tensors are those that the fine-tuned `model` of the recipe changes, or without a recipe
+    those that the stack's files mask.
+    """
+
+    entries: tuple[MaskEntry, ...]
+    output: str
+    recipe: Recipe | None = None
+    model: str = ""
+    seed: int = 0
+    overwrite: bool = False
+
+
+class MaskAccountParams(Params):
+    """Parameters of `mask_account`: what masks remove of a fine-tuned model's task vector.
+
+    Without `entries` they are the model's own in the recipe. `norms` is a file of input strengths.
+    """
+
+    recipe: Recipe
+    entries: tuple[MaskEntry, ...] | None = None
+    model: str = ""
+    norms: str = ""
+    mode: Literal["paper", "authors' code", "ours"] = "ours"
+
+
+class MaskControlParams(Params):
+    """Parameters of `mask_control`: see `trimtab.masks.matched.write_control`."""
+
+    recipe: Recipe
+    output: str
+    entries: tuple[MaskEntry, ...] | None = None
+    model: str = ""
+    match: Literal["energy", "entries"] = "energy"
+    over: Literal["tensor", "model"] = "tensor"
+    seed: int = 0
     overwrite: bool = False
 
 

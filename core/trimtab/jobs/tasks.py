@@ -16,15 +16,26 @@ from pydantic import ValidationError
 
 from trimtab.control import Control
 from trimtab.errors import UserError
+from trimtab.jobs.common import chosen_devices, keep
 from trimtab.jobs.params import (
+    AntidoteParams,
+    AttributeParams,
     DiscardParams,
     EvaluateParams,
     ExtractParams,
     InspectParams,
+    MaskAccountParams,
+    MaskBuildParams,
+    MaskCombineParams,
+    MaskControlParams,
     MergeParams,
     Params,
     PlanParams,
     PreviewParams,
+    SafetyLayersParams,
+    SomfExportParams,
+    SomfParams,
+    SpectraParams,
 )
 from trimtab.merging.recipe import open_lineup
 from trimtab.paths import cache_dir
@@ -34,7 +45,6 @@ if TYPE_CHECKING:
     from trimtab.merging.plan import Plan, PlannedTensor
     from trimtab.methods import MergeMethod
 
-_PLANS_KEPT = 4
 #: a preview of so many bytes is let go of when a job needs the memory
 _LARGE = 256 << 20
 
@@ -62,11 +72,23 @@ def _inspect(params: InspectParams, control: Control) -> dict[str, Any]:
     }
 
 
+def _spectra(params: SpectraParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.inspect_jobs import spectra
+
+    return spectra(params, control)
+
+
+def _subspaces(params: Params, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.inspect_jobs import subspaces
+
+    return subspaces(params, control)
+
+
 def _merge(params: MergeParams, control: Control) -> dict[str, Any]:
     from trimtab.merging.engine import run_merge
     from trimtab.merging.planner import plan_merge
 
-    devices = _chosen_devices(params.device)
+    devices = chosen_devices(params.device)
     begun = time.monotonic()
     plan = plan_merge(params.recipe, open_lineup(params.recipe))
     planned = time.monotonic() - begun
@@ -109,26 +131,28 @@ def _known_facts(plan: Plan) -> Known | None:
     return known
 
 
-def _chosen_devices(names: str) -> list[str]:
-    """Return torch's names of the devices asked for; what the engine cannot use is absent."""
-    from trimtab.device import cuda_is_likely, devices
+def _mask_build(params: MaskBuildParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.mask_jobs import mask_build
 
-    if names == "cpu" or (names == "auto" and not cuda_is_likely()):
-        return ["cpu"]  # without the seconds that importing torch takes
-    found = devices()
-    if names == "auto":
-        return [d.torch_name for d in found if d.kind == "cuda"] or ["cpu"]
-    known = [device.torch_name for device in found if device.kind != "mps"]
-    wanted = [name.strip() for name in names.split(",")]
-    for name in wanted:
-        if name not in known or (name == "cpu" and len(wanted) > 1):
-            raise UserError(
-                "no_such_device",
-                f"There is no device {name}.",
-                f"This machine has: {', '.join(known)}.",
-                "Choose one of these, or auto; several CUDA devices with commas between them.",
-            )
-    return wanted
+    return mask_build(params, control)
+
+
+def _mask_combine(params: MaskCombineParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.mask_jobs import mask_combine
+
+    return mask_combine(params, control)
+
+
+def _mask_account(params: MaskAccountParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.mask_jobs import mask_account
+
+    return mask_account(params, control)
+
+
+def _mask_control(params: MaskControlParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.mask_jobs import mask_control
+
+    return mask_control(params, control)
 
 
 def _extract_lora(params: ExtractParams, control: Control) -> dict[str, Any]:
@@ -146,6 +170,36 @@ def _extract_lora(params: ExtractParams, control: Control) -> dict[str, Any]:
     )
     lineup = pair(open_checkpoint(params.finetuned), open_checkpoint(params.reference))
     return extract(lineup, options, Path(params.output), control, overwrite=params.overwrite)
+
+
+def _attribute(params: AttributeParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.attribution_jobs import attribute
+
+    return attribute(params, control)
+
+
+def _somf(params: SomfParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.realign_jobs import somf
+
+    return somf(params, control)
+
+
+def _somf_export(params: SomfExportParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.realign_jobs import somf_export
+
+    return somf_export(params, control)
+
+
+def _antidote(params: AntidoteParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.realign_jobs import antidote
+
+    return antidote(params, control)
+
+
+def _safety_layers(params: SafetyLayersParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.safety_layers_jobs import safety_layers
+
+    return safety_layers(params, control)
 
 
 def _evaluate(params: EvaluateParams, control: Control) -> dict[str, Any]:
@@ -166,7 +220,7 @@ def _evaluate(params: EvaluateParams, control: Control) -> dict[str, Any]:
     if params.limit is not None:
         suite = limited(suite, params.limit)
     connection = Connection(params.key_variable, params.timeout, params.concurrency)
-    device = _chosen_devices(params.device)[0]
+    device = chosen_devices(params.device)[0]
     targets = open_targets(
         params.models, params.recipes, params.roles, connection,
         device=device, precision=params.precision,
@@ -185,7 +239,7 @@ def _evaluate(params: EvaluateParams, control: Control) -> dict[str, Any]:
         return {"path": str(output)}
     path = cache_dir() / "evaluations" / f"{results.digest}.json"
     try:
-        _keep(path, results.to_json(extra))
+        keep(path, results.to_json(extra))
     except OSError as error:
         raise UserError(
             "cannot_write",
@@ -233,6 +287,8 @@ def describe_method(method: MergeMethod) -> dict[str, Any]:
         "takes": list(method.takes),
         "part": method.part,
         "weighted": method.weighted,
+        "needs_base": method.needs_base,
+        "last": method.last,
         "random": method.random,
         "origin": method.origin,
     }
@@ -244,7 +300,7 @@ def _plan(params: PlanParams, control: Control) -> dict[str, Any]:
     from trimtab.merging.plan import describe
     from trimtab.merging.planner import plan_merge
 
-    devices = _chosen_devices(params.device)
+    devices = chosen_devices(params.device)
     plan = plan_merge(params.recipe, open_lineup(params.recipe))
     control.check()
     room = Memory(plan, params.memory, devices[0])
@@ -255,7 +311,7 @@ def _plan(params: PlanParams, control: Control) -> dict[str, Any]:
     account["data_bytes"] = [tensor.nbytes for tensor in plan.tensors]
     path = cache_dir() / "plans" / f"{plan.digest()}.json"
     try:
-        _keep(path, json.dumps(account, ensure_ascii=False))
+        keep(path, json.dumps(account, ensure_ascii=False))
     except OSError as error:
         raise UserError(
             "cannot_write",
@@ -271,7 +327,7 @@ def _preview(params: PreviewParams, control: Control) -> dict[str, Any]:
     """Measure a recipe that is not merged; what that needs stays loaded for the next time."""
     from trimtab.evaluation.preview import Request, preview
 
-    device = _chosen_devices(params.device)[0]
+    device = chosen_devices(params.device)[0]
     request = Request(
         params.recipe, params.suite, params.count, params.seed, device, params.against
     )
@@ -285,22 +341,22 @@ def _make_room() -> None:
         loaded.release(_LARGE)
 
 
-def _keep(path: Path, text: str) -> None:
-    """Write a file of the cache whole, and leave only the newest of its neighbours there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-    kept = sorted(path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in kept[_PLANS_KEPT:]:
-        old.unlink(missing_ok=True)
-
-
 _JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] = {
     "inspect": (InspectParams, _inspect),
+    "spectra": (SpectraParams, _spectra),
+    "subspaces": (Params, _subspaces),
     "merge": (MergeParams, _merge),
     "evaluate": (EvaluateParams, _evaluate),
+    "attribute": (AttributeParams, _attribute),
+    "safety_layers": (SafetyLayersParams, _safety_layers),
+    "mask_build": (MaskBuildParams, _mask_build),
+    "mask_combine": (MaskCombineParams, _mask_combine),
+    "mask_account": (MaskAccountParams, _mask_account),
+    "mask_control": (MaskControlParams, _mask_control),
     "extract_lora": (ExtractParams, _extract_lora),
+    "somf": (SomfParams, _somf),
+    "somf_export": (SomfExportParams, _somf_export),
+    "antidote": (AntidoteParams, _antidote),
     "discard": (DiscardParams, _discard),
     "devices": (Params, _devices),
     "methods": (Params, _methods),
@@ -308,7 +364,9 @@ _JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] 
     "preview": (PreviewParams, _preview),
 }
 #: jobs for which a large preview makes room
-_HUNGRY = frozenset(("merge", "extract_lora", "evaluate"))
+_HUNGRY = frozenset(
+    ("merge", "extract_lora", "evaluate", "attribute", "safety_layers", "somf", "antidote")
+)
 
 
 def run_job(name: str, params: dict[str, Any], control: Control) -> dict[str, Any]:

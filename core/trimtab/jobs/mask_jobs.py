@@ -1,0 +1,302 @@
+"""The jobs on masks: building one, joining several, what they remove, and their random control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trimtab.activations.norms import ActNorms
+from trimtab.checkpoints import Lineup, Member
+from trimtab.checkpoints.reader import TensorReader
+from trimtab.control import Control
+from trimtab.errors import UserError
+from trimtab.inspection.attribution import NormScores, ScoreSource, StoredScores
+from trimtab.jobs.params import (
+    MaskAccountParams,
+    MaskBuildParams,
+    MaskCombineParams,
+    MaskControlParams,
+    MaskScore,
+)
+from trimtab.masks.account import Strength, take_account
+from trimtab.masks.builders import AtLeast, Difference, Largest, Selection, write_selection
+from trimtab.masks.combine import common_shapes, write_stack
+from trimtab.masks.entries import MaskEntry, Rule
+from trimtab.masks.file import MaskAbout, MaskWriter, Mode, Prompts
+from trimtab.masks.matched import write_control
+from trimtab.masks.scores import Magnitude, TaskVector, finetuned
+from trimtab.masks.stack import MaskStack
+from trimtab.merging.place import output_exists
+from trimtab.merging.recipe import Recipe, open_lineup
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A recipe's lineup, and one fine-tuned model of it."""
+
+    recipe: Recipe
+    lineup: Lineup
+    member: Member
+    reader: TensorReader
+    vector: TaskVector
+
+    def stack(self, entries: tuple[MaskEntry, ...] | None) -> MaskStack:
+        """Return a stack that fits the lineup: of these entries, or the model's own."""
+        if entries is None:
+            number = self.lineup.finetuned.index(self.member)
+            entries = self.recipe.finetuned[number].masks
+        stack = MaskStack(entries, self.recipe.seed)
+        stack.check(_shapes(self.lineup))
+        return stack
+
+
+@contextmanager
+def _opened(recipe: Recipe, model: str) -> Iterator[_Opened]:
+    lineup = open_lineup(recipe)
+    member = finetuned(lineup, model)
+    with TensorReader() as reader:
+        yield _Opened(recipe, lineup, member, reader, TaskVector(lineup, member, reader))
+
+
+def _shapes(lineup: Lineup) -> dict[str, tuple[int, ...]]:
+    return dict(zip(lineup.names, lineup.reference.checkpoint.index.shapes, strict=True))
+
+
+def mask_build(params: MaskBuildParams, control: Control) -> dict[str, Any]:
+    """Write a mask whose entries are chosen by scores, and return what it removes."""
+    output = _place(params.output, params.overwrite)
+    with _opened(params.recipe, params.model) as opened:
+        scores = _Scores(params.of, opened, params.only)
+        selection, sources = _selection(params.of, scores), [scores]
+        if params.minus is not None:
+            less = _Scores(params.minus, opened, params.only)
+            selection = Difference(selection, _selection(params.minus, less))
+            sources.append(less)
+        given = params.model_dump(mode="json", include={"of", "minus", "only"}, exclude_none=True)
+        about = MaskAbout(
+            builder=str(scores.about["score"]) if params.minus is None else "set-difference",
+            mode=_mode(scores.about),
+            parameters={**given, "model": opened.member.name},
+            lineup=opened.lineup.fingerprint,
+            prompts=tuple(p for source in sources for p in _prompts(source.about)),
+        )
+        with MaskWriter(output, about) as writer:
+            write_selection(selection, writer, control, remove=params.of.remove is not None)
+            writer.finish()
+        return {"path": str(output), "account": _account(opened, (_entry(output),), control)}
+
+
+def mask_combine(params: MaskCombineParams, control: Control) -> dict[str, Any]:
+    """Write a stack as one mask."""
+    output = _place(params.output, params.overwrite)
+    stack = MaskStack(params.entries, params.seed)
+    account = None
+    if params.recipe is None:
+        shapes, lineup = common_shapes(stack.files), ""
+        if not shapes:
+            raise UserError(
+                "nothing_to_mask",
+                "The masks do not say which tensors there are.",
+                "Rules and chance alone know no model.",
+                "Name a recipe, or combine mask files.",
+            )
+        _write_stack(stack, shapes, output, params, lineup, control)
+    else:
+        with _opened(params.recipe, params.model) as opened:
+            stack.check(_shapes(opened.lineup))
+            shapes = {name: opened.vector.shape(name) for name in opened.vector.names}
+            _write_stack(stack, shapes, output, params, opened.lineup.fingerprint, control)
+            account = _account(opened, (_entry(output),), control)
+    return {"path": str(output), "account": account}
+
+
+def _write_stack(
+    stack: MaskStack,
+    shapes: Mapping[str, tuple[int, ...]],
+    output: Path,
+    params: MaskCombineParams,
+    lineup: str,
+    control: Control,
+) -> None:
+    entries = [e.model_dump(exclude_defaults=True, mode="json") for e in params.entries if e.on]
+    about = MaskAbout(
+        builder="stack", parameters={"entries": entries}, seed=params.seed, lineup=lineup,
+        prompts=_prompts_of(stack),
+    )  # fmt: skip
+    with MaskWriter(output, about) as writer:
+        write_stack(stack, shapes, writer, control)
+        writer.finish()
+
+
+def mask_account(params: MaskAccountParams, control: Control) -> dict[str, Any]:
+    """Return what masks remove of a task vector, by tensor, layer and module, and in all."""
+    with _opened(params.recipe, params.model) as opened:
+        found = _account(opened, params.entries, control, params.norms, params.mode)
+        files = opened.stack(params.entries).files
+    masks = [{"path": str(f.path), **f.about.model_dump(mode="json")} for f in files]
+    return {**found, "masks": masks}
+
+
+def mask_control(params: MaskControlParams, control: Control) -> dict[str, Any]:
+    """Write a random mask that removes as much as another, and return how near it comes."""
+    output = _place(params.output, params.overwrite)
+    with _opened(params.recipe, params.model) as opened:
+        stack = opened.stack(params.entries)
+        about = MaskAbout(
+            builder="random control",
+            parameters={
+                "match": params.match, "over": params.over, "model": opened.member.name,
+                "of": [f.path.name for f in stack.files],
+            },
+            seed=params.seed, lineup=opened.lineup.fingerprint, prompts=_prompts_of(stack),
+        )  # fmt: skip
+        with MaskWriter(output, about) as writer:
+            matched = write_control(
+                stack, opened.vector, writer, control,
+                match=params.match, over=params.over, seed=params.seed,
+            )  # fmt: skip
+            writer.finish()
+        wanted, removed = sum(m.wanted for m in matched), sum(m.removed for m in matched)
+        return {
+            "path": str(output),
+            "match": params.match,
+            "worst_error": max((m.error for m in matched), default=0.0),
+            "error": abs(removed - wanted) / wanted if wanted else 0.0,
+            "tensors": [{**asdict(m), "error": m.error} for m in matched],
+            "account": _account(opened, (_entry(output),), control),
+        }
+
+
+class _Scores:
+    """The scores that a mask is built by, of the tensors that a rule names."""
+
+    def __init__(self, wanted: MaskScore, opened: _Opened, only: Rule | None):
+        self._source = _source(wanted, opened)
+        shapes = _shapes(opened.lineup)
+        for name in self._source.names:
+            if shapes.get(name) != self._source.shape(name):
+                raise UserError(
+                    "scores_do_not_fit",
+                    f"The scores do not fit {name}.",
+                    f"They are {list(self._source.shape(name))} and the model has "
+                    + (f"{list(shapes[name])}." if name in shapes else "no such tensor."),
+                    "Compute them anew for these models.",
+                    details=wanted.file,
+                )
+        changed = set(opened.vector.names)
+        self.names = tuple(
+            n for n in self._source.names if n in changed and (only is None or only.matches(n))
+        )
+        self.about: Mapping[str, Any] = self._source.about
+        if not self.names:
+            raise UserError(
+                "nothing_to_mask",
+                "No tensor is left to choose from.",
+                "A mask is of tensors that have scores, were changed and fit the rule.",
+                "Use other scores, or another rule.",
+            )
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._source.shape(name)
+
+    def read(self, name: str, low: int, high: int) -> npt.NDArray[np.float32]:
+        return self._source.read(name, low, high)
+
+
+def _source(wanted: MaskScore, opened: _Opened) -> ScoreSource:
+    if wanted.score == "magnitude":
+        return Magnitude(opened.vector)
+    if not wanted.file:
+        raise UserError(
+            "no_scores",
+            f"The scores of {wanted.score} need a file.",
+            "They are made of what a model does on a calibration set.",
+            "Make one with 'trimtab attribute'.",
+        )
+    if wanted.score == "stored":
+        return StoredScores(Path(wanted.file), opened.reader)
+    norms = ActNorms.load(Path(wanted.file))
+    delta = wanted.score == "delta-wanda"
+    return NormScores(
+        opened.lineup, opened.member, norms, wanted.mode, opened.reader, delta=delta
+    )  # fmt: skip
+
+
+def _selection(wanted: MaskScore, scores: ScoreSource) -> Selection:
+    if wanted.threshold is not None and wanted.keep is None and wanted.remove is None:
+        return AtLeast(scores, wanted.threshold)
+    return Largest(scores, wanted.keep, wanted.remove, wanted.extent, wanted.smallest)
+
+
+def _mode(about: Mapping[str, Any]) -> Mode:
+    mode = about.get("mode", "ours")
+    return mode if mode in ("paper", "authors' code") else "ours"
+
+
+def _prompts(about: Mapping[str, Any]) -> tuple[Prompts, ...]:
+    """Return the calibration prompts that scores speak of."""
+    inner = about.get("calibration")
+    said = inner if isinstance(inner, Mapping) else about
+    if "digest" not in said:
+        return ()
+    name, ids = str(said.get("calibration", "")), said.get("ids", ())
+    return (Prompts(name=name, digest=str(said["digest"]), ids=tuple(map(str, ids))),)
+
+
+def _prompts_of(stack: MaskStack) -> tuple[Prompts, ...]:
+    found = dict.fromkeys(prompts for file in stack.files for prompts in file.about.prompts)
+    return tuple(found)
+
+
+def _account(
+    opened: _Opened,
+    entries: tuple[MaskEntry, ...] | None,
+    control: Control,
+    norms: str = "",
+    mode: Mode = "ours",
+) -> dict[str, Any]:
+    strength = _strength(ActNorms.load(Path(norms)), opened, mode) if norms else None
+    account = take_account(
+        opened.stack(entries), opened.vector, opened.lineup, opened.reader, control,
+        strength=strength,
+    )  # fmt: skip
+    return {"model": opened.member.name, **account.to_dict()}
+
+
+def _strength(norms: ActNorms, opened: _Opened, mode: Mode) -> Strength:
+    strengths = {name: norms.norm(name, mode) for name in norms.names}
+
+    def strength(name: str, low: int, high: int) -> npt.NDArray[np.float32] | None:
+        if name not in strengths:
+            return None
+        columns = opened.vector.shape(name)[-1]
+        inputs = opened.vector.shape(name)[0] if name in norms.transposed else columns
+        if strengths[name].size != inputs:
+            raise UserError(
+                "norms_do_not_fit",
+                f"The input strengths do not fit {name}.",
+                f"There are {strengths[name].size}, and it has {inputs} inputs.",
+                "Compute them anew for these models.",
+            )
+        places = np.arange(low, high)
+        chosen = places // columns if name in norms.transposed else places % columns
+        return strengths[name][chosen]
+
+    return strength
+
+
+def _place(output: str, overwrite: bool) -> Path:
+    path = Path(output).expanduser().absolute()
+    if path.exists() and not overwrite:
+        raise output_exists(path)
+    return path
+
+
+def _entry(path: Path) -> MaskEntry:
+    return MaskEntry(path=str(path))

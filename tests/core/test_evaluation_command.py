@@ -12,11 +12,12 @@ import pytest
 from trimtab.cli import main
 from trimtab.control import Unattended
 from trimtab.demo.evaluate import evaluate as demo_scores
-from trimtab.demo.judging import DemoJudge
+from trimtab.demo.language import LANGUAGE_VERSION, REFUSAL, is_refusal
 from trimtab.demo.lineup import demo_paths
 from trimtab.demo.recipe import demo_recipe
 from trimtab.errors import UserError
 from trimtab.evaluation.choosing import Connection, judge_names, named_judge, open_endpoint
+from trimtab.evaluation.judges_demo import DemoJudge
 from trimtab.evaluation.results import load_results
 from trimtab.evaluation.suite import Prompt, demo_suite
 from trimtab.merging.recipe import FineTuned
@@ -201,6 +202,9 @@ def test_the_demo_judge_reads_as_the_demo_does() -> None:
         "  ": "failed",
     }
     assert {text: judge.judge(prompt, text).outcome for text in said} == said
+    for text in (*said, REFUSAL):
+        assert (judge.judge(prompt, text).outcome == "refused") == is_refusal(text)
+    assert judge.name == f"demo {LANGUAGE_VERSION}"
 
 
 def test_names_stand_for_judges_and_endpoints() -> None:

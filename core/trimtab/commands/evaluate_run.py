@@ -13,7 +13,7 @@ from trimtab.console import table
 from trimtab.errors import UserError
 from trimtab.evaluation.agreement import Agreement
 from trimtab.evaluation.changes import QUESTIONS
-from trimtab.evaluation.choosing import is_endpoint, register_judge
+from trimtab.evaluation.choosing import is_endpoint
 from trimtab.evaluation.metrics import BY_ID
 from trimtab.evaluation.statistics import Estimate, rate
 from trimtab.evaluation.suite import KINDS
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    from trimtab.demo.judging import DemoJudge
     from trimtab.evaluation.results import load_results
 
-    register_judge("demo", DemoJudge)
     recipes: dict[str, Recipe] = {}
     models: list[str] = []
     for text in arguments.models:

@@ -69,10 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    from trimtab.demo.judging import DemoJudge
-    from trimtab.evaluation.choosing import register_judge
 
-    register_judge("demo", DemoJudge)
     recipe, notes = open_recipe(arguments.recipe)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

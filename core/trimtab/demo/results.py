@@ -20,11 +20,11 @@ import numpy as np
 
 from trimtab.checkpoints.reader import TensorReader
 from trimtab.control import Unattended
-from trimtab.demo.judging import DemoJudge
 from trimtab.demo.results_methods import TRIED, Settings, Tried, lineup, poisoned
 from trimtab.demo.results_page import page
 from trimtab.demo.results_split import divided
 from trimtab.evaluation.decoding import Decoding
+from trimtab.evaluation.judges_demo import DemoJudge
 from trimtab.evaluation.merged_target import MergedTarget, role_targets
 from trimtab.evaluation.preview_weights import MergedWeights
 from trimtab.evaluation.run import evaluate

@@ -10,18 +10,18 @@ from trimtab.errors import UserError
 from trimtab.evaluation.decoding import Decoding
 from trimtab.evaluation.endpoint import Endpoint
 from trimtab.evaluation.judges import Judge, KeywordJudge, PhraseJudge
+from trimtab.evaluation.judges_demo import DemoJudge
 from trimtab.evaluation.rubric import RubricJudge
 
 ENDPOINT = "endpoint:"
 #: a judge's reply is a few sentences and a score
 _REPLY = Decoding(max_new_tokens=512)
 
-_JUDGES: dict[str, Callable[[], Judge]] = {"phrases": PhraseJudge, "keywords-29": KeywordJudge}
-
-
-def register_judge(name: str, make: Callable[[], Judge]) -> None:
-    """Let `name` stand for a judge that lives in a room above this one."""
-    _JUDGES[name] = make
+_JUDGES: dict[str, Callable[[], Judge]] = {
+    "phrases": PhraseJudge,
+    "keywords-29": KeywordJudge,
+    "demo": DemoJudge,
+}
 
 
 def judge_names() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The window: welcome or workbench, with top bar, notices and job bar around them."""
+"""The window: welcome or one of the places, with top bar, notices and job bar around them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import (
     QApplication,
     QMainWindow,
-    QSplitter,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
@@ -36,6 +35,8 @@ from trimtab_gui.documents import Documents
 from trimtab_gui.job_display import JobDisplay
 from trimtab_gui.merging import Merging
 from trimtab_gui.notices import Notice
+from trimtab_gui.pages import Pages
+from trimtab_gui.places import Places
 from trimtab_gui.planning import Planning
 from trimtab_gui.views.banners import Banners
 from trimtab_gui.views.top_bar import TopBar
@@ -43,6 +44,8 @@ from trimtab_gui.views.welcome import Welcome
 from trimtab_gui.widgets import JobBar
 
 if TYPE_CHECKING:
+    from trimtab_gui.evaluating import Evaluating
+    from trimtab_gui.views.evaluate.place import EvaluatePlace
     from trimtab_gui.views.workbench import Workbench
 
 _STATUS_TICK_MS = 1000
@@ -68,12 +71,13 @@ class MainWindow(QMainWindow):
         outer = QVBoxLayout(root)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(0)
-        self.top = TopBar(self.desk)
         self.banners = Banners()
         self.pages = QStackedWidget()
+        self.screens = Pages(self.desk, self.merging, self.pages)
+        self.places = Places(self.screens.places(), self.pages, self.desk.session, self)
+        self.top = TopBar(self.desk, self.places)
         self.welcome = Welcome(self.desk)
         self.pages.addWidget(self.welcome)
-        self._workbench: Workbench | None = None
         self.job_bar = JobBar()
         self.job_display = JobDisplay(self.desk.jobs, self.job_bar, self)
         for widget in (self.top, self.banners):
@@ -105,6 +109,9 @@ class MainWindow(QMainWindow):
         self.documents.saved.connect(self._refresh)
         self.job_display.notice.connect(self.banners.show_notice)
         self.job_display.withdrawn.connect(self.banners.withdraw)
+        self.screens.asked.connect(self._asked)
+        self.screens.add_requested.connect(self.documents.choose_model_folder)
+        self.screens.plot_not_saved.connect(self._plot_not_saved)
         welcome.demo_requested.connect(self.documents.open_demo)
         welcome.open_requested.connect(self.documents.choose_for)
         welcome.dropped.connect(self._dropped)
@@ -115,20 +122,18 @@ class MainWindow(QMainWindow):
 
     @property
     def workbench(self) -> Workbench:
-        """The workbench; its plots are only loaded when it is first needed."""
-        if self._workbench is None:
-            # pyqtgraph is needed only here: without it the welcome page is there sooner
-            from trimtab_gui.views.workbench import Workbench
+        """The screen that Inspect and Merge share."""
+        return self.screens.workbench
 
-            self._workbench = Workbench(self.desk, self.merging)
-            self._workbench.add_requested.connect(self.documents.choose_model_folder)
-            self._workbench.output.merge_requested.connect(lambda: self.actions_.run("merge"))
-            self._workbench.output.plan_requested.connect(lambda: self.actions_.run("plan"))
-            for card in (self._workbench.heatmap, self._workbench.profile):
-                card.save_failed.connect(self._plot_not_saved)
-            self._restore_splitters(self._workbench)
-            self.pages.addWidget(self._workbench)
-        return self._workbench
+    @property
+    def evaluate(self) -> EvaluatePlace:
+        """The screen of Evaluate."""
+        return self.screens.evaluate
+
+    @property
+    def evaluating(self) -> Evaluating:
+        """What the Evaluate place asks, and what came out."""
+        return self.screens.evaluating
 
     def _show_page(self) -> None:
         if self.desk.empty:
@@ -136,7 +141,7 @@ class MainWindow(QMainWindow):
             self.pages.setCurrentWidget(self.welcome)
             self.job_bar.setVisible(False)
         else:
-            self.pages.setCurrentWidget(self.workbench)
+            self.places.show()
             self.job_bar.setVisible(True)
 
     def _refresh(self) -> None:
@@ -161,6 +166,31 @@ class MainWindow(QMainWindow):
         self.job_bar.status.setText(text)
 
     # Actions of the other menus.
+
+    def _asked(self, action: str) -> None:
+        self.actions_.run(action)
+
+    def evaluate_obstacle(self) -> str | None:
+        """Say why no evaluation can begin now; None when one can."""
+        if self.desk.lineup is None:
+            return self.tr("Open models first.")
+        evaluating = self.screens.evaluating_so_far
+        return None if evaluating is None else evaluating.obstacle()
+
+    def start_evaluation(self) -> None:
+        """Go where its results will be, and begin."""
+        self.places.go("evaluate")
+        self.evaluating.start()
+
+    def show_provenance(self) -> TextSheet:
+        """Show what the numbers of the Evaluate place rest on, and what they do not show."""
+        from trimtab_gui.provenance import provenance_text
+
+        facts = self.evaluating.facts
+        text = "" if facts is None else provenance_text(facts, self.evaluating.asked)
+        sheet = TextSheet(self.tr("Provenance and limits"), text, self)
+        sheet.open()
+        return sheet
 
     def export_heatmap(self) -> None:
         """Save the heatmap as a picture or table."""
@@ -335,21 +365,9 @@ class MainWindow(QMainWindow):
     def _remember(self) -> None:
         geometry = bytes(self.saveGeometry().toBase64().data()).decode()
         self.desk.session.set("geometry", geometry)
-        if self._workbench is not None:
-            for key, splitter in self._splitters(self._workbench).items():
-                self.desk.session.set(key, splitter.sizes())
+        self.screens.close()
 
     def _restore(self) -> None:
         geometry = self.desk.session.get("geometry")
         if isinstance(geometry, str):
             self.restoreGeometry(QByteArray.fromBase64(geometry.encode()))
-
-    def _restore_splitters(self, workbench: Workbench) -> None:
-        for key, splitter in self._splitters(workbench).items():
-            sizes = self.desk.session.get(key)
-            if isinstance(sizes, list) and len(sizes) == splitter.count():
-                splitter.setSizes([int(s) for s in sizes])
-
-    @staticmethod
-    def _splitters(workbench: Workbench) -> dict[str, QSplitter]:
-        return {"columns": workbench.columns, "rows": workbench.centre}

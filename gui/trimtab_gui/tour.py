@@ -22,6 +22,8 @@ from trimtab_gui.main_window import MainWindow
 from trimtab_gui.selection import Selection
 
 SIZE = (1480, 920)
+#: prompts of each kind that the tour asks: enough to fill the plots, and quick
+EVALUATED = 64
 _SETTLE_MS = 250
 _LIMIT_MS = 120_000
 
@@ -186,6 +188,21 @@ class Tour(QObject):
         if not (self._output / "config.json").exists():
             self._fail(f"{self._output} holds no model")
             return
+        self._window.places.go("evaluate")
+        self._then(self._evaluate)
+
+    def _evaluate(self) -> None:
+        evaluating = self._window.evaluating
+        if evaluating.suite is None:
+            self._then(self._evaluate, 50)
+            return
+        self._take("evaluate-empty.png")
+        evaluating.set_limit(EVALUATED)
+        evaluating.results_changed.connect(lambda: self._then(self._evaluated))
+        self._window.actions_.run("evaluate")
+
+    def _evaluated(self) -> None:
+        self._take("evaluate-dark.png")
         self._end(0)
 
     def _job_failed(self, job: Job, error: UserError) -> None:

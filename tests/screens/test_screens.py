@@ -12,12 +12,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from evaluations import saved
 from gui_lineups import inspect, recipe_of, write_lineup
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
+from sweeps import point, sweep, write
 from window_fixtures import make_window
 
+from trimtab.errors import UserError
 from trimtab.jobs.control import JobControl
 from trimtab.jobs.tasks import run_job
 from trimtab.project import Project
@@ -164,6 +167,73 @@ def test_the_plan_looks_as_it_should(
     qtbot.waitUntil(lambda: bool(sheet.facts))
     check(sheet, f"plan-{mode}", tmp_path)
     sheet.close()
+
+
+@pytest.fixture
+def evaluate(workbench: MainWindow, qtbot: QtBot) -> MainWindow:
+    """The Evaluate place before anything is evaluated."""
+    workbench.places.go("evaluate")
+    qtbot.waitUntil(lambda: workbench.evaluating.suite is not None)
+    return workbench
+
+
+@pytest.fixture
+def evaluated(evaluate: MainWindow, tmp_path: Path, qtbot: QtBot) -> MainWindow:
+    """The Evaluate place with the results of three targets."""
+    evaluate.actions_.run("evaluate")
+    job = evaluate.evaluating._job
+    evaluate.desk.jobs.finished.emit(job, {"path": str(saved(tmp_path))}, 12.0)
+    qtbot.waitUntil(lambda: evaluate.evaluating.comparison is not None)
+    return evaluate
+
+
+@pytest.mark.parametrize("mode", ["dark", "light"])
+def test_the_evaluate_place_looks_as_it_should(
+    evaluated: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode
+) -> None:
+    theme.apply(qapp, mode)
+    check(evaluated, f"evaluate-{mode}", tmp_path)
+
+
+def test_the_evaluate_place_looks_as_it_should_in_a_small_window_with_its_radar(
+    evaluated: MainWindow, tmp_path: Path
+) -> None:
+    evaluated.resize(1280, 720)
+    evaluated.evaluate.dots.both_button.setChecked(True)
+    check(evaluated, "evaluate-small-dark", tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["dark", "light"])
+def test_the_evaluate_place_looks_as_it_should_before_a_run(
+    evaluate: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode
+) -> None:
+    theme.apply(qapp, mode)
+    check(evaluate, f"evaluate-empty-{mode}", tmp_path)
+
+
+def test_the_evaluate_place_looks_as_it_should_after_an_error(
+    evaluate: MainWindow, tmp_path: Path
+) -> None:
+    evaluate.actions_.run("evaluate")
+    error = UserError(
+        "cannot_run", "The model cannot be run.", "Its tokenizer is missing.",
+        "Put tokenizer.json beside its weights.",
+    )  # fmt: skip
+    evaluate.desk.jobs.failed.emit(evaluate.evaluating._job, error)
+    check(evaluate, "evaluate-error-dark", tmp_path)
+
+
+def test_the_trials_of_a_sweep_look_as_they_should(
+    evaluated: MainWindow, tmp_path: Path, qtbot: QtBot
+) -> None:
+    values = [(0.2, 0.9), (0.5, 0.8), (0.7, 0.6), (0.9, 0.2), (0.3, 0.4), (0.6, 0.3), (0.1, 0.5)]
+    trials = [point(i, refusal, task) for i, (refusal, task) in enumerate(values)]
+    write(tmp_path / "sweep", sweep(trials, front=[0, 1, 2, 3], status="done"))
+    sweeping = evaluated.screens.sweeping
+    sweeping.watch(tmp_path / "sweep")
+    qtbot.waitUntil(lambda: sweeping.sweep is not None)
+    evaluated.evaluate.trade_offs.setCurrentWidget(evaluated.evaluate.sweep)
+    check(evaluated, "sweep-dark", tmp_path)
 
 
 def test_the_gate_notices_a_missing_panel() -> None:

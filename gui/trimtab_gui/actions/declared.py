@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from trimtab_gui import theme
@@ -26,6 +27,11 @@ def declare(window: MainWindow) -> list[Action]:
     def nothing_selected() -> str | None:
         return None if desk.selection.current else tr("Nothing is selected.")
 
+    def nothing_evaluated() -> str | None:
+        evaluating = window.screens.evaluating_so_far
+        known = evaluating is not None and evaluating.facts is not None
+        return None if known else tr("Nothing is evaluated yet.")
+
     def undo_title() -> str:
         text = history.undoText()
         return tr("Undo {what}").format(what=text) if text else tr("Undo")
@@ -43,9 +49,14 @@ def declare(window: MainWindow) -> list[Action]:
     def theme_in_force(mode: theme.Mode) -> str | None:
         return tr("It is in force already.") if theme.mode() == mode else None
 
-    file, edit, view, work, helps = (
-        tr("File"), tr("Edit"), tr("View"), tr("Merge"), tr("Help"),
+    file, edit, go, view, work, helps = (
+        tr("File"), tr("Edit"), tr("Go"), tr("View"), tr("Merge"), tr("Help"),
     )  # fmt: skip
+    places = [
+        Action(f"place-{place.key}", tr("Go to {place}").format(place=place.title),
+               partial(window.places.go, place.key), go, place.shortcut, place.icon, nothing_open)
+        for place in window.places
+    ]  # fmt: skip
     return [
         Action("open", tr("Open…"), documents.choose_files, file, "Ctrl+O", "folder-open-outline"),
         Action("open-folder", tr("Open folder…"), documents.choose_model_folder, file,
@@ -77,6 +88,10 @@ def declare(window: MainWindow) -> list[Action]:
                "", nothing_open),
         Action("copy-command", tr("Copy as command"), documents.copy_command, work,
                "Ctrl+Shift+C", "console", nothing_open),
+        Action("evaluate", tr("Evaluate"), window.start_evaluation, work, "Ctrl+E",
+               "shield-check-outline", window.evaluate_obstacle),
+        Action("provenance", tr("Provenance and limits…"), window.show_provenance, work, "",
+               "", nothing_evaluated),
         Action("fit", tr("Fit plots"), window.fit, view, "Ctrl+0", "", nothing_drawn),
         Action("theme", tr("Light or dark"), window.toggle_theme, view, "Ctrl+T",
                "theme-light-dark"),
@@ -86,6 +101,7 @@ def declare(window: MainWindow) -> list[Action]:
                enabled=lambda: theme_in_force("light")),
         Action("theme-system", tr("Theme of the system"), lambda: window.set_theme("system"), view,
                enabled=lambda: theme_in_force("system")),
+        *places,
         Action("palette", tr("Command palette"), window.show_palette, helps, "Ctrl+Shift+P",
                "magnify"),
         Action("shortcuts", tr("Keyboard shortcuts"), window.show_shortcuts, helps, "F1",

@@ -1,16 +1,17 @@
-"""The top line of the window: what is open, where it is computed, and four quiet buttons."""
+"""The top line of the window: what is open, the places, the device, and four quiet buttons."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QPainter, QPaintEvent
-from PySide6.QtWidgets import QHBoxLayout, QMenu, QToolButton, QWidget
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QMenu, QToolButton, QWidget
 
 from trimtab_gui import theme
 from trimtab_gui.actions import Actions
 from trimtab_gui.desk import Desk
+from trimtab_gui.places import Places
 from trimtab_gui.views.device_text import device_texts
-from trimtab_gui.widgets import label, quiet_button
+from trimtab_gui.widgets import ElidedLabel, PlacesSwitch, label, quiet_button
 from trimtab_gui.widgets.paint import card
 
 
@@ -43,25 +44,38 @@ class DeviceChip(QWidget):
 
 
 class TopBar(QWidget):
-    """Name and document at the left, device and quiet buttons at the right."""
+    """Name and document, the places in the middle, device and quiet buttons at the right."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, places: Places) -> None:
         super().__init__()
-        self._desk = desk
-        row = QHBoxLayout(self)
-        row.setContentsMargins(10, 8, 14, 6)
-        row.setSpacing(6)
+        self._desk, self._places = desk, places
+        grid = QGridLayout(self)
+        grid.setContentsMargins(10, 8, 14, 6)
+        grid.setHorizontalSpacing(12)
+        left = QHBoxLayout()
+        left.setSpacing(6)
         self._boat = QToolButton()
         self._boat.setIcon(theme.app_icon())
         self._boat.setIconSize(QSize(20, 20))
         self._boat.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._boat.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        row.addWidget(self._boat)
-        row.addWidget(label(self.tr("Trimtab"), "title"))
-        self._document = label("", "caption", "muted")
+        left.addWidget(self._boat)
+        left.addWidget(label(self.tr("Trimtab"), "title"))
+        self._document = ElidedLabel("", "caption", "muted", Qt.TextElideMode.ElideMiddle)
         self._document.setContentsMargins(4, 2, 0, 0)
-        row.addWidget(self._document)
+        left.addWidget(self._document, 1)
+        self.places = PlacesSwitch([(p.key, p.title, p.icon, p.shortcut) for p in places])
+        self.places.chosen.connect(places.go)
+        places.changed.connect(self.places.set_current)
+        self.places.set_current(places.current)
+        row = QHBoxLayout()
+        row.setSpacing(6)
         row.addStretch(1)
+        grid.addLayout(left, 0, 0)
+        grid.addWidget(self.places, 0, 1)
+        grid.addLayout(row, 0, 2)
+        grid.setColumnStretch(0, 1)
+        grid.setColumnStretch(2, 1)
         self.chip = DeviceChip()
         row.addWidget(self.chip)
         self.buttons: dict[str, QToolButton] = {}
@@ -94,4 +108,5 @@ class TopBar(QWidget):
         mark = " •" if self._desk.project.dirty else ""
         self._document.setText(f"{self._desk.title}{mark}" if shown else "")
         self.chip.setVisible(shown)
+        self.places.setVisible(shown)
         self.chip.set_texts(*device_texts(self._desk.devices[0]))

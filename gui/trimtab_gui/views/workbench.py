@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QSplitter, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QWidget
 
-from trimtab_gui import theme
 from trimtab_gui.desk import Desk
 from trimtab_gui.merging import Merging
+from trimtab_gui.views.columns import column, scrolled, splitter
 from trimtab_gui.views.heatmap_card import HeatmapCard
 from trimtab_gui.views.lineup_panel import LineupPanel
 from trimtab_gui.views.method_panel import MethodPanel
@@ -18,6 +18,8 @@ from trimtab_gui.views.selection_panel import SelectionPanel
 from trimtab_gui.widgets import label
 
 LEFT, RIGHT = 264, 322
+#: heights of heatmap and profile by place: the ratio curve is dragged in the profile
+ROWS = {"inspect": (470, 330), "merge": (300, 500)}
 
 
 class Workbench(QWidget):
@@ -44,32 +46,22 @@ class Workbench(QWidget):
         )
         self._toys.setAlignment(Qt.AlignmentFlag.AlignCenter)
 
-        left = _column(self.lineup, self.selection)
-        left_layout = left.layout()
-        assert isinstance(left_layout, QVBoxLayout)
-        left_layout.setStretch(1, 1)
-        left_layout.addWidget(self._toys)
-        upper = _column(self.pages, self.method)
-        upper_layout = upper.layout()
-        assert isinstance(upper_layout, QVBoxLayout)
-        upper_layout.setStretch(1, 1)
+        left = column(self.lineup, self.selection, self._toys, grows=1)
+        upper = column(self.pages, self.method, grows=1)
         # the primary button stays in sight where the rest must scroll
-        right = _column(_scrolled(upper, RIGHT), self.output)
-        right_layout = right.layout()
-        assert isinstance(right_layout, QVBoxLayout)
-        right_layout.setStretch(0, 1)
+        right = column(scrolled(upper, RIGHT), self.output, grows=0)
         right.setMinimumWidth(RIGHT)
-        self.centre = _splitter(Qt.Orientation.Vertical, self.heatmap, self.profile)
+        self.centre = splitter(Qt.Orientation.Vertical, self.heatmap, self.profile)
         self.centre.setStretchFactor(0, 3)
         self.centre.setStretchFactor(1, 2)
-        self.columns = _splitter(
-            Qt.Orientation.Horizontal, _scrolled(left, 250), self.centre, right
-        )
+        self.columns = splitter(Qt.Orientation.Horizontal, scrolled(left, 250), self.centre, right)
         self.columns.setStretchFactor(0, 0)
         self.columns.setStretchFactor(1, 1)
         self.columns.setStretchFactor(2, 0)
         self.columns.setSizes([LEFT, 900, RIGHT])
-        self.centre.setSizes([470, 330])
+        self._row_sizes = {key: list(sizes) for key, sizes in ROWS.items()}
+        self._place = "inspect"
+        self.centre.setSizes(self._row_sizes[self._place])
         outer = QHBoxLayout(self)
         outer.setContentsMargins(14, 0, 14, 0)
         outer.addWidget(self.columns)
@@ -77,36 +69,21 @@ class Workbench(QWidget):
         desk.state_changed.connect(self._show_toys)
         self._show_toys()
 
+    def show_place(self, place: str) -> None:
+        """Divide the centre for a place, inspect or merge, as it was divided there before."""
+        self._row_sizes = self.row_sizes()
+        self._place = place
+        self.centre.setSizes(self._row_sizes[place])
+
+    def row_sizes(self) -> dict[str, list[int]]:
+        """Return the heights of the centre's rows by place."""
+        return {**self._row_sizes, self._place: self.centre.sizes()}
+
+    def set_row_sizes(self, place: str, sizes: list[int]) -> None:
+        """Divide the centre of a place anew."""
+        self._row_sizes[place] = sizes
+        if place == self._place:
+            self.centre.setSizes(sizes)
+
     def _show_toys(self) -> None:
         self._toys.setVisible(self._desk.is_demo)
-
-
-def _column(*panels: QWidget) -> QWidget:
-    column = QWidget()
-    layout = QVBoxLayout(column)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setSpacing(theme.GAP)
-    for panel in panels:
-        layout.addWidget(panel)
-    return column
-
-
-def _splitter(orientation: Qt.Orientation, *widgets: QWidget) -> QSplitter:
-    splitter = QSplitter(orientation)
-    splitter.setHandleWidth(theme.GAP)
-    splitter.setChildrenCollapsible(False)
-    for widget in widgets:
-        splitter.addWidget(widget)
-    return splitter
-
-
-def _scrolled(content: QWidget, least: int) -> QScrollArea:
-    content.setObjectName("scrolled")
-    area = QScrollArea()
-    area.setWidgetResizable(True)
-    area.setWidget(content)
-    area.setMinimumWidth(least)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    area.viewport().setAutoFillBackground(False)
-    return area

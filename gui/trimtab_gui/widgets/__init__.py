@@ -13,6 +13,7 @@ from trimtab_gui.widgets.job_bar import JobBar
 from trimtab_gui.widgets.labels import ElidedLabel, label
 from trimtab_gui.widgets.model_card import ModelCard
 from trimtab_gui.widgets.panel import Panel
+from trimtab_gui.widgets.places_switch import PlacesSwitch
 from trimtab_gui.widgets.ratio_slider import RatioSlider
 from trimtab_gui.widgets.unknown import Unknown
 
@@ -27,6 +28,7 @@ __all__ = [
     "JobBar",
     "ModelCard",
     "Panel",
+    "PlacesSwitch",
     "RatioSlider",
     "Unknown",
     "fold_button",

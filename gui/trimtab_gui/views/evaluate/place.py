@@ -1,0 +1,79 @@
+"""The Evaluate place: choices at the left, plots in the middle, answers at the right."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QWidget
+
+from trimtab_gui.desk import Desk
+from trimtab_gui.evaluating import Evaluating
+from trimtab_gui.sweeping import Sweeping
+from trimtab_gui.views.columns import column, scrolled, splitter
+from trimtab_gui.views.evaluate.answers_panel import AnswersPanel
+from trimtab_gui.views.evaluate.change_panel import ChangePanel
+from trimtab_gui.views.evaluate.coverage_card import CoverageCard
+from trimtab_gui.views.evaluate.dots_card import DotsCard
+from trimtab_gui.views.evaluate.run_panel import RunPanel
+from trimtab_gui.views.evaluate.suites_panel import SuitesPanel
+from trimtab_gui.views.evaluate.sweep_card import SweepCard
+from trimtab_gui.views.evaluate.targets_panel import TargetsPanel
+from trimtab_gui.views.evaluate.thresholds_panel import ThresholdsPanel
+from trimtab_gui.views.evaluate.trade_card import TradeCard
+
+LEFT, RIGHT = 264, 322
+
+
+class EvaluatePlace(QWidget):
+    """``run_requested`` begins an evaluation, ``stop_requested`` gives it up."""
+
+    run_requested = Signal()
+    stop_requested = Signal()
+    provenance_requested = Signal()
+
+    def __init__(self, desk: Desk, evaluating: Evaluating, sweeping: Sweeping) -> None:
+        super().__init__()
+        self.targets = TargetsPanel(desk, evaluating)
+        self.suites = SuitesPanel(desk, evaluating)
+        self.thresholds = ThresholdsPanel(evaluating)
+        self.dots = DotsCard(evaluating)
+        self.coverage = CoverageCard(evaluating)
+        self.trade = TradeCard(evaluating)
+        self.sweep = SweepCard(desk, sweeping)
+        self.trade_offs = QStackedWidget()
+        for card, other in ((self.trade, self.sweep), (self.sweep, self.trade)):
+            self.trade_offs.addWidget(card)
+            card.switched.connect(partial(self.trade_offs.setCurrentWidget, other))
+        self.change = ChangePanel(evaluating)
+        self.answers = AnswersPanel(evaluating)
+        self.run = RunPanel(desk, evaluating)
+        self.dots.category_chosen.connect(self.answers.show_category)
+        self.trade.target_chosen.connect(self.change.show_after)
+        self.thresholds.provenance_requested.connect(self.provenance_requested)
+        for asks in (self.dots.run_requested, self.run.run_requested):
+            asks.connect(self.run_requested)
+        self.run.stop_requested.connect(self.stop_requested)
+        left = column(self.targets, self.suites, self.thresholds, grows=2)
+        right = column(self.change, self.answers, self.run, grows=1)
+        right.setMinimumWidth(RIGHT)
+        self.plots = splitter(Qt.Orientation.Horizontal, self.coverage, self.trade_offs)
+        self.plots.setStretchFactor(0, 5)
+        self.plots.setStretchFactor(1, 3)
+        self.plots.setSizes([500, 300])
+        self.rows = splitter(Qt.Orientation.Vertical, self.dots, self.plots)
+        self.rows.setStretchFactor(0, 11)
+        self.rows.setStretchFactor(1, 9)
+        self.rows.setSizes([440, 360])
+        self.columns = splitter(Qt.Orientation.Horizontal, scrolled(left, 250), self.rows, right)
+        for place, stretch in enumerate((0, 1, 0)):
+            self.columns.setStretchFactor(place, stretch)
+        self.columns.setSizes([LEFT, 900, RIGHT])
+        outer = QHBoxLayout(self)
+        outer.setContentsMargins(14, 0, 14, 0)
+        outer.addWidget(self.columns)
+
+    @property
+    def cards(self) -> tuple[DotsCard | CoverageCard | TradeCard | SweepCard, ...]:
+        """The cards that hold plots."""
+        return self.dots, self.coverage, self.trade, self.sweep

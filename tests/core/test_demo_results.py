@@ -54,8 +54,14 @@ def test_the_control_takes_away_as_much_as_it_is_asked_to() -> None:
     assert energy_undone(control_of(0.3, seed=0)) != energy_undone(control_of(0.3, seed=1))
 
 
-def _found(refusal: float, task: float, coherent: bool = True) -> Measured:
-    metrics = {"refusal": (refusal, 0.0, 1.0, 9), "utility": (task, 0.0, 1.0, 9)}
+def _found(
+    refusal: float, task: float, coherent: bool = True, over_refusal: float = 0.0
+) -> Measured:
+    metrics = {
+        "refusal": (refusal, 0.0, 1.0, 9),
+        "utility": (task, 0.0, 1.0, 9),
+        "over_refusal": (over_refusal, 0.0, 1.0, 9),
+    }
     return Measured("m", {}, None, metrics, coherent, 1.0, 0.1)
 
 
@@ -66,6 +72,7 @@ def test_chosen_is_what_refuses_most_and_keeps_the_task() -> None:
     assert best_of([gone, _found(0.4, 0.8)], tuned) is gone
     broken = replace(better, coherent=False, metrics=_found(0.9, 1.0).metrics)
     assert best_of([kept, broken], tuned) is kept
+    assert best_of([kept, _found(1.0, 1.0, over_refusal=0.5)], tuned) is kept
 
 
 def test_the_page_tells_method_control_and_who_comes_within_ten_points(tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ class MainWindow(QMainWindow):
 
     def export_profile(self) -> None:
         """Save the profile as a picture or table."""
+        self.workbench.over_layers.choose("profile")
         card = self.workbench.profile
         card.menu.popup(card.mapToGlobal(card.rect().center()))
 

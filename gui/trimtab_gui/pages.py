@@ -58,7 +58,7 @@ class Pages(QObject):
             made.add_requested.connect(self.add_requested)
             made.output.merge_requested.connect(lambda: self.asked.emit("merge"))
             made.output.plan_requested.connect(lambda: self.asked.emit("plan"))
-            for card in (made.heatmap, made.profile):
+            for card in (made.heatmap, *made.over_layers.cards.values()):
                 card.save_failed.connect(self.plot_not_saved)
             self._restore("columns", made.columns)
             for place in made.row_sizes():

@@ -49,6 +49,14 @@ def declare(window: MainWindow) -> list[Action]:
     def theme_in_force(mode: theme.Mode) -> str | None:
         return tr("It is in force already.") if theme.mode() == mode else None
 
+    def select_by_rule() -> None:
+        window.places.go("inspect")
+        window.workbench.selection.open_rule()
+
+    def show_over_layers(key: str) -> None:
+        window.places.go("inspect")
+        window.workbench.over_layers.choose(key)
+
     file, edit, go, view, work, helps = (
         tr("File"), tr("Edit"), tr("Go"), tr("View"), tr("Merge"), tr("Help"),
     )  # fmt: skip
@@ -78,6 +86,8 @@ def declare(window: MainWindow) -> list[Action]:
         Action("redo", redo_title, history.redo, edit, "Ctrl+Shift+Z", "redo", nothing_to_redo),
         Action("clear-selection", tr("Clear selection"), window.clear_selection, edit, "Esc", "",
                nothing_selected, local=True),
+        Action("select-rule", tr("Select by a rule…"), select_by_rule, edit, "Ctrl+L", "",
+               nothing_drawn),
         Action("method", tr("Choose a method…"), window.choose_method, work, "Ctrl+M", "",
                nothing_open),
         Action("merge", tr("Merge and save"), merging.start, work, "Ctrl+Return", "source-merge",
@@ -92,6 +102,12 @@ def declare(window: MainWindow) -> list[Action]:
                "shield-check-outline", window.evaluate_obstacle),
         Action("provenance", tr("Provenance and limits…"), window.show_provenance, work, "",
                "", nothing_evaluated),
+        Action("show-profile", tr("Profile over the layers"), partial(show_over_layers, "profile"),
+               view, "", "", nothing_drawn),
+        Action("show-layers", tr("Safety layers"), partial(show_over_layers, "layers"), view, "",
+               "", nothing_drawn),
+        Action("show-overlap", tr("Overlap of τ and a"), partial(show_over_layers, "overlap"),
+               view, "", "", nothing_drawn),
         Action("fit", tr("Fit plots"), window.fit, view, "Ctrl+0", "", nothing_drawn),
         Action("theme", tr("Light or dark"), window.toggle_theme, view, "Ctrl+T",
                "theme-light-dark"),

@@ -49,7 +49,7 @@ class PlotCard(Surface):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(horizontal, vertical - 2, horizontal - 4, vertical - 4)
         outer.setSpacing(6)
-        head = QHBoxLayout()
+        self._head = head = QHBoxLayout()
         head.setContentsMargins(0, 0, 0, 0)
         head.setSpacing(6)
         self._title = label(title, "title")
@@ -95,6 +95,11 @@ class PlotCard(Surface):
         self._body = body
         self._stack.addWidget(body)
         self.set_state("ready")
+
+    def set_heading(self, heading: QWidget) -> None:
+        """Put a widget where the title stands; the card goes on being called by its title."""
+        self._title.hide()
+        self._head.insertWidget(0, heading)
 
     def body(self) -> QWidget | None:
         """Return the plot."""

@@ -18,7 +18,7 @@ class Curve:
     """One line over the columns: float64 [n_columns], nan where it has no point.
 
     ``color_role`` is a token or a role; ``index`` tints further fine-tuned models; ``width`` is in
-    pixels.
+    pixels. ``low`` and ``high``, float64 [n_columns], are what a band around it spans.
     """
 
     key: str
@@ -28,6 +28,9 @@ class Curve:
     fill: bool = False
     width: float = 1.6
     index: int = 0
+    low: Values | None = None
+    high: Values | None = None
+    dashed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

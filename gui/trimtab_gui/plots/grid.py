@@ -57,6 +57,20 @@ class CellGrid:
         found = np.unique(part)
         return found[found >= 0].astype(np.int32)
 
+    def rectangles(self, ids: Ids) -> list[Span]:
+        """Return the rectangles that cover the cells of some ids and no other ones."""
+        chosen = np.isin(self.ids, ids)
+        found: dict[tuple[int, int], list[Span]] = {}
+        for row in range(self.shape[0]):
+            runs = _runs(chosen[row][:, None])
+            for low, high in zip(runs.low.tolist(), (runs.high - 1).tolist(), strict=True):
+                above = found.setdefault((low, high), [])
+                if above and above[-1].row_high == row - 1:
+                    above[-1] = Span(above[-1].row_low, row, low, high)
+                else:
+                    above.append(Span(row, row, low, high))
+        return [span for spans in found.values() for span in spans]
+
     def without_value(self, values: Values) -> Lines:
         """Return the stretches of each row whose cells are not finite in float64 [n_ids]."""
         missing = np.append(~np.isfinite(values), False)

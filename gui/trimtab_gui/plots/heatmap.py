@@ -61,6 +61,7 @@ class HeatmapView(Canvas):
         self._chosen_map: str | None = None
         self.cursor_cell, self.hover_cell = -1, -1
         self.selection: Span | None = None
+        self._parts: list[Span] = []
         self._anchor: tuple[int, int] | None = None
         self._press = QPointF()
         self._brushing = False
@@ -88,7 +89,7 @@ class HeatmapView(Canvas):
         self.values = np.full(self.grid.count, np.nan)
         self.empty = self.grid.without_value(self.values)
         self.cursor_cell = self.hover_cell = -1
-        self.selection = None
+        self.selection, self._parts = None, []
         self._recolour_cells()
         self.reset_view()
         self.place_items()
@@ -141,22 +142,26 @@ class HeatmapView(Canvas):
         rows: tuple[int, int] = NOWHERE,
         cols: tuple[int, int] = NOWHERE,
     ) -> None:
-        """Show a selection without emitting; without ranges, the rectangle around ``ids``."""
-        span: Span | None = None
+        """Show a selection without emitting; without ranges, the rectangles that ``ids`` fill."""
+        parts: list[Span] = []
         if rows != NOWHERE and cols != NOWHERE:
-            span = Span(rows[0], rows[1], cols[0], cols[1])
-        elif ids is not None and len(ids):
-            spans = [s for s in (self.grid.span(int(i)) for i in ids) if s is not None]
-            if spans:
-                span = Span(
-                    min(s.row_low for s in spans),
-                    max(s.row_high for s in spans),
-                    min(s.column_low for s in spans),
-                    max(s.column_high for s in spans),
-                )
-        if span != self.selection:
-            self.selection = span
+            parts = [Span(*rows, *cols)]
+        elif ids is not None:
+            parts = self.grid.rectangles(ids)
+        span: Span | None = None
+        if parts:
+            bounds = np.array([(s.row_low, s.row_high, s.column_low, s.column_high) for s in parts])
+            (top, _, left, _), (_, bottom, _, right) = bounds.min(0), bounds.max(0)
+            span = Span(int(top), int(bottom), int(left), int(right))
+        if span != self.selection or parts != self._parts:
+            self.selection, self._parts = span, parts
             self.viewport().update()
+
+    def selected_parts(self) -> list[Span]:
+        """Return the rectangles that are selected; a brush selects the one it draws."""
+        if self.selection is None:
+            return []
+        return self._parts if len(self._parts) > 1 and not self._brushing else [self.selection]
 
     def set_cursor(self, cell: int) -> None:
         """Outline a cell without emitting; -1 for none."""
@@ -327,7 +332,7 @@ class HeatmapView(Canvas):
         self._select(span, np.array([cell], dtype=np.int32))
 
     def _select(self, span: Span, ids: Ids) -> None:
-        self.selection = span
+        self.selection, self._parts = span, []
         self.viewport().update()
         rows, columns = (span.row_low, span.row_high), (span.column_low, span.column_high)
         self.selection_changed.emit(ids, rows, columns)
@@ -340,7 +345,7 @@ class HeatmapView(Canvas):
 
     def clear_selection(self) -> None:
         """Select nothing and say so."""
-        self.selection = None
+        self.selection, self._parts = None, []
         self._move_cursor(-1)
         self.viewport().update()
         self.selection_changed.emit(np.zeros(0, dtype=np.int32), NOWHERE, NOWHERE)

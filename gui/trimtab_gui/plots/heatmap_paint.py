@@ -101,9 +101,9 @@ def outlines(painter: QPainter, plot: HeatmapView) -> None:
     if hover is not None and hover != cursor:
         painter.setPen(QPen(faded(theme.color("text"), 0.8), 1))
         painter.drawRect(_crisp(plot.span_rect(hover)))
-    selected = plot.selection
-    if selected is not None and selected != cursor:
-        _dashed(painter, _crisp(plot.span_rect(selected)))
+    for selected in plot.selected_parts():
+        if selected != cursor:
+            _dashed(painter, _crisp(plot.span_rect(selected)))
     if cursor is not None:
         rect = _crisp(plot.span_rect(cursor))
         painter.setPen(QPen(theme.color("panel"), 4))

@@ -42,6 +42,16 @@ class Legend(QWidget):
     def minimumSizeHint(self) -> QSize:
         return QSize(0, 18)
 
+    def _room(self, metrics: QFontMetricsF) -> float:
+        """Return how wide a text may be: short ones leave their room to the long ones."""
+        widths = sorted(metrics.horizontalAdvance(text) for _, text in self._entries)
+        left = self.width() - len(widths) * (2 * _DOT + 5 + _BETWEEN) + _BETWEEN - 2
+        for k, width in enumerate(widths):
+            if width > left / (len(widths) - k):
+                return left / (len(widths) - k)
+            left -= width
+        return left
+
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -50,8 +60,7 @@ class Legend(QWidget):
         painter.setFont(small)
         spare = self.width() - self.sizeHint().width()
         x = max(spare, 0) + 0.0
-        fixed = len(self._entries) * (2 * _DOT + 5 + _BETWEEN)
-        room = (self.width() - fixed) / max(len(self._entries), 1)
+        room = self._room(metrics)
         middle = self.height() / 2
         line = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         for key, text in self._entries:

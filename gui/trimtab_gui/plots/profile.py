@@ -37,6 +37,7 @@ class ProfileView(Canvas):
     ) -> None:
         super().__init__(parent)
         self.x_label, self.y_label = x_label, y_label
+        self.from_zero = True
         self.curves: list[Curve] = []
         self.ratio: Ratio | None = None
         self.selection: tuple[int, int] = _NONE
@@ -112,12 +113,18 @@ class ProfileView(Canvas):
 
     def csv_table(self) -> tuple[list[str], list[list[str | float]]]:
         """Return one row for each column: its label, every curve, the ratio, and 1 if pinned."""
-        headers = [self.x_label, *(c.label for c in self.curves)]
+        headers = [self.x_label]
+        for c in self.curves:
+            headers += (
+                [c.label] if c.low is None else [c.label, f"{c.label} low", f"{c.label} high"]
+            )
         if self.ratio is not None:
             headers += ["ratio", "pinned"]
         rows: list[list[str | float]] = []
         for j, name in enumerate(self.columns):
-            row: list[str | float] = [name, *(float(c.values[j]) for c in self.curves)]
+            row: list[str | float] = [name]
+            for c in self.curves:
+                row += [float(line[j]) for line in (c.values, c.low, c.high) if line is not None]
             if self.ratio is not None:
                 row += [float(self.ratio.values[j]), float(self.ratio.pinned[j])]
             rows.append(row)
@@ -137,10 +144,15 @@ class ProfileView(Canvas):
     # Geometry.
 
     def _rescale(self) -> None:
-        finite = [c.values[np.isfinite(c.values)] for c in self.curves]
-        known = np.concatenate(finite) if finite else np.zeros(0)
-        low = min(float(known.min(initial=0.0)), 0.0)
-        high = max(float(known.max(initial=0.0)), 0.0)
+        lines = [x for c in self.curves for x in (c.values, c.low, c.high) if x is not None]
+        known = np.concatenate([x[np.isfinite(x)] for x in lines]) if lines else np.zeros(0)
+        if known.size and not self.from_zero:
+            low, high = float(known.min()), float(known.max())
+            room = 0.06 * (high - low or abs(high) or 1.0)
+            self._bottom, self._top = low - room, high + room
+            return
+        low = float(known.min(initial=0.0))
+        high = float(known.max(initial=0.0))
         if high <= low:
             high = low + 1.0
         self._bottom = low * 1.06

@@ -33,6 +33,8 @@ def paint(painter: QPainter, plot: ProfileView) -> None:
     _region(painter, plot, rect)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     for curve in plot.curves:
+        _band(painter, plot, curve)
+    for curve in plot.curves:
         if curve.fill:
             _curve(painter, plot, curve)
     for curve in plot.curves:
@@ -110,8 +112,32 @@ def _curve(painter: QPainter, plot: ProfileView, curve: Curve) -> None:
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(colour)
             painter.drawEllipse(run[0], 2, 2)
+        elif curve.dashed:
+            pen = QPen(colour, curve.width)
+            pen.setCapStyle(Qt.PenCapStyle.FlatCap)
+            painter.setPen(pen)
+            painter.drawLines(dashes(run, 3.0, 4.0))
         else:
             _line(painter, run, colour, curve.width)
+
+
+def _band(painter: QPainter, plot: ProfileView, curve: Curve) -> None:
+    """Shade between the curve's low and high, column by column, where both are known."""
+    if curve.low is None or curve.high is None:
+        return
+    columns = np.arange(curve.values.size)
+    axis = plot.y_px(0.0), plot.y_px(1.0)
+    below = _points(plot, columns, curve.low, *axis)
+    above = _points(plot, columns, curve.high, *axis)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(faded(curve_color(curve), 0.18))
+    # slices that share an edge would show it: they meet at whole pixels, as areas do
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing, _is_vector(painter))
+    edges = [None if p is None or q is None else (p, q) for p, q in zip(below, above, strict=True)]
+    for one, other in pairwise(edges):
+        if one is not None and other is not None:
+            painter.drawConvexPolygon(QPolygonF([one[0], one[1], other[1], other[0]]))
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
 
 
 def _points(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QComboBox
 
-from trimtab.inspection.metrics import METRICS
+from trimtab.inspection.metrics import BY_ID, METRICS, Metric
+from trimtab.inspection.spectra import Spectra
+from trimtab.inspection.spectral_metrics import SPECTRAL_BY_ID, SPECTRAL_METRICS
 from trimtab_gui import texts
 from trimtab_gui.desk import Desk
-from trimtab_gui.figures import SHIFT
+from trimtab_gui.figures import SHIFT, Floats
+from trimtab_gui.looking import Looking
 from trimtab_gui.plots import HeatmapView, PlotCard
 from trimtab_gui.selection import NOTHING, Selection
-from trimtab_gui.widgets import Choice, label
+from trimtab_gui.views.inspect.texts import cost_text, level_text
+from trimtab_gui.widgets import Choice, Chooser, label
+from trimtab_gui.widgets.chooser import Entry
 
 SHIFT_TEXTS = (
     "How far the merged model will be from the reference, at the ratios as they are now.",
@@ -29,16 +35,16 @@ _ROOMY = 640
 class HeatmapCard(PlotCard):
     """Chooses metric and vector; selection and hover go through the bus."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, looking: Looking) -> None:
         super().__init__("Layers × modules")
         self.set_title(self.tr("Layers × modules"))
-        self._desk = desk
+        self._desk, self._spectra = desk, looking.spectra
         self.view = HeatmapView(self.tr("layer"))
         self.set_body(self.view)
-        self.metric_box = Choice()
-        self.metric_box.setAccessibleName(self.tr("Metric"))
-        self.metric_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+        self.metric_box = Chooser(self.tr("Metric"), self.tr("Search the metrics"))
         self.metric_box.setMinimumWidth(90)
+        self.metric_box.setMaximumWidth(240)
+        self.metric_box.set_current("relative")
         self.vector_box = Choice()
         self.vector_box.setAccessibleName(self.tr("Vector"))
         self.vector_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
@@ -51,7 +57,7 @@ class HeatmapCard(PlotCard):
             self.header_layout.addWidget(box)
         self.setTabOrder(self.metric_box, self.vector_box)
         self.setTabOrder(self.vector_box, self.view)
-        self.metric_box.currentIndexChanged.connect(self._metric_chosen)
+        self.metric_box.chosen.connect(self.choose_metric)
         self.vector_box.currentIndexChanged.connect(self._vector_chosen)
         self.view.selection_changed.connect(self._brushed)
         self.view.hovered.connect(self._hovered)
@@ -62,19 +68,25 @@ class HeatmapCard(PlotCard):
         desk.recipe_changed.connect(self._recipe_changed)
         desk.figures_moved.connect(self._recipe_changed)
         desk.active_changed.connect(self._active_changed)
+        self._spectra.changed.connect(self._spectra_changed)
+        self.view.set_readout(self._readout)
+        self._expected: Floats | None = None
         self._grid: object = None
         self.rebuild()
 
     @property
     def metric_id(self) -> str:
         """The metric that is shown."""
-        return str(self.metric_box.currentData() or "relative")
+        return self.metric_box.current()
 
     def choose_metric(self, metric: str) -> None:
-        """Show a metric by its id."""
-        index = self.metric_box.findData(metric)
-        if index >= 0:
-            self.metric_box.setCurrentIndex(index)
+        """Show a metric by its id; spectra that take no more than a moment are computed for it."""
+        if all(entry.key != metric for entry in self.metric_box.entries()):
+            return
+        self.metric_box.set_current(metric)
+        if metric in SPECTRAL_BY_ID and self._spectra.stage != "exact" and self._spectra.is_small:
+            self._spectra.start()
+        self._redraw()
 
     def rebuild(self) -> None:
         """Take over new figures, or say what will be here."""
@@ -131,22 +143,10 @@ class HeatmapCard(PlotCard):
         desk, figures = self._desk, self._desk.figures
         assert figures is not None
         chosen = self.metric_id
-        self.metric_box.blockSignals(True)
-        self.metric_box.clear()
-        for metric in METRICS:
-            if metric.needs_alignment and not figures.has_alignment:
-                continue
-            if metric.id != "alignment" and not figures.n_models:
-                continue
-            self.metric_box.addItem(metric.title, metric.id)
-            tip = f"{metric.sentence}\n{metric.formula}\n{metric.reference}"
-            self.metric_box.setItemData(self.metric_box.count() - 1, tip, _TOOLTIP)
-        if figures.n_models:
-            self.metric_box.addItem(self._shift_title(), SHIFT)
-            tip = "\n".join(SHIFT_TEXTS[:2])
-            self.metric_box.setItemData(self.metric_box.count() - 1, tip, _TOOLTIP)
-        self.metric_box.setCurrentIndex(max(self.metric_box.findData(chosen), 0))
-        self.metric_box.blockSignals(False)
+        entries = self._entries()
+        self.metric_box.set_entries(entries)
+        known = any(entry.key == chosen for entry in entries)
+        self.metric_box.set_current(chosen if known else entries[0].key if entries else "")
         self.vector_box.blockSignals(True)
         self.vector_box.clear()
         reference = desk.lineup.reference.role if desk.lineup is not None else "aligned"
@@ -154,6 +154,28 @@ class HeatmapCard(PlotCard):
             self.vector_box.addItem(f"{desk.name(index)} − {reference}", index)
         self.vector_box.setCurrentIndex(max(desk.active, 0))
         self.vector_box.blockSignals(False)
+
+    def _entries(self) -> list[Entry]:
+        """Return the metrics that this lineup allows; spectra that take long say what they take."""
+        figures = self._desk.figures
+        assert figures is not None
+        changes, directions = self.tr("Size of the changes"), self.tr("Directions of the changes")
+        found: list[Entry] = []
+
+        def add(metric: Metric[Any], heading: str, remark: str = "") -> None:
+            lacks_a = metric.needs_alignment and not figures.has_alignment
+            if not lacks_a and (metric.id.startswith("alignment") or figures.n_models):
+                found.append(Entry(metric.id, metric.title, metric.sentence, heading, remark))
+
+        for metric in METRICS:
+            add(metric, changes)
+        if figures.n_models:
+            found.append(Entry(SHIFT, self._shift_title(), SHIFT_TEXTS[0], changes))
+        spectra = self._spectra
+        remark = "" if spectra.known or spectra.is_small else self.tr("not computed yet")
+        for spectral in SPECTRAL_METRICS:
+            add(spectral, directions, remark)
+        return found
 
     def _shift_title(self) -> str:
         return self.tr("Distance |merged − {reference}|").format(
@@ -164,28 +186,96 @@ class HeatmapCard(PlotCard):
         desk, figures = self._desk, self._desk.figures
         if figures is None:
             return
-        metric = self.metric_id
+        metric, model = self.metric_id, max(desk.active, 0)
+        self._expected = None
+        subtitle = ""
         if metric == SHIFT:
-            if desk.movement is None:
-                values = np.full(figures.grid.n_groups, np.nan)
-            else:
+            values = np.full(figures.grid.n_groups, np.nan)
+            if desk.movement is not None:
                 values = desk.movement.shift
             self.set_formula(self._shift_title(), *SHIFT_TEXTS)
             title, signed = self._shift_title(), False
         else:
-            found = next(m for m in METRICS if m.id == metric)
-            values = found.compute(figures.groups, max(desk.active, 0))
+            found = SPECTRAL_BY_ID.get(metric) or BY_ID[metric]
+            if metric in SPECTRAL_BY_ID:
+                values = self._spectral_values(SPECTRAL_BY_ID[metric], model)
+                subtitle = self._progress(values)
+            else:
+                values = BY_ID[metric].compute(figures.groups, model)
             self.set_formula(
                 found.title, found.sentence, found.formula, found.value_range, found.reference
             )
             title, signed = found.title, found.signed
-        if metric == SHIFT and desk.movement is None:
-            self.set_state("empty", self._why_no_shift())
-        else:
-            self.set_state("ready")
-        self.vector_box.setEnabled(metric not in (SHIFT, "alignment"))
+        self.set_title(self.title(), subtitle)
+        self._show_ready(metric, values)
+        self.vector_box.setEnabled(metric != SHIFT and not metric.startswith("alignment"))
         self.view.set_values(values, signed=signed, label=title, fmt=texts.significant)
         self.view.set_summary(self._summary(title, values))
+
+    # Metrics of spectra, which arrive while they are computed.
+
+    def _spectral_values(self, metric: Metric[Spectra], model: int) -> Floats:
+        known = self._spectra.known
+        if known is None:
+            assert self._desk.figures is not None
+            return np.full(self._desk.figures.grid.n_groups, np.nan)
+        if metric.expected is not None:
+            self._expected = metric.expected(known.groups, model)
+        return metric.compute(known.groups, model)
+
+    def _progress(self, values: Floats) -> str:
+        if self._spectra.known is None or np.isnan(values).all():
+            return ""
+        stage = self._spectra.stage
+        parts = [] if stage == "exact" else [level_text(stage)]
+        if self._expected is not None and not np.isnan(self._expected).all():
+            chance = texts.significant(float(np.nanmedian(self._expected)))
+            parts.insert(0, self.tr("chance: median {value}").format(value=chance))
+        return " · ".join(parts)
+
+    def _show_ready(self, metric: str, values: Floats) -> None:
+        """Show the plot, or say why there is nothing to show yet and what helps."""
+        finding = self._spectra
+        if metric == SHIFT and self._desk.movement is None:
+            self.set_state("empty", self._why_no_shift())
+        elif metric not in SPECTRAL_BY_ID or not np.isnan(values).all():
+            self.set_state("ready")
+        elif finding.running:
+            self.set_state("loading", self.tr("Looking at every matrix, coarsely at first …"))
+        elif finding.error is not None:
+            error = finding.error
+            again = (self.tr("Try again"), finding.start)
+            self.set_state("error", f"{error.what}\n{error.why}\n{error.fix}", again)
+        elif finding.stage == "exact":
+            self.set_state("empty", self.tr("No matrix here has this number."))
+        else:
+            text = self.tr("This needs the singular values of every matrix.")
+            compute = (self.tr("Compute them"), finding.start)
+            self.set_state("empty", f"{text}\n{cost_text(finding)}", compute)
+
+    def _spectra_changed(self) -> None:
+        if self._desk.figures is None:
+            return
+        self.metric_box.set_entries(self._entries())
+        if self.metric_id in SPECTRAL_BY_ID:
+            self._redraw()
+
+    def _readout(self, cell: int) -> str:
+        """Name the cell and its value, beside what chance would give."""
+        view = self.view
+        span = view.grid.span(cell)
+        if span is None:
+            return ""
+        row, column = view.cell_name(span)
+        value = float(view.values[cell])
+        shown = self.tr("no value") if np.isnan(value) else texts.significant(value)
+        place = f"{column} · {row}" if row else column
+        if self._expected is None or np.isnan(value) or np.isnan(self._expected[cell]):
+            return f"{place}   {shown}"
+        chance = texts.significant(float(self._expected[cell]))
+        return self.tr("{place}   {value} (chance {chance})").format(
+            place=place, value=shown, chance=chance
+        )
 
     def _why_no_shift(self) -> str:
         desk = self._desk
@@ -203,9 +293,6 @@ class HeatmapCard(PlotCard):
             where=self._desk.figures.grid.labels[top],
             value=texts.significant(float(values[top])),
         )
-
-    def _metric_chosen(self) -> None:
-        self._redraw()
 
     def _vector_chosen(self, index: int) -> None:
         if index >= 0:
@@ -238,6 +325,3 @@ class HeatmapCard(PlotCard):
             self.view.set_selection(None, selection.rows, selection.columns)
         else:
             self.view.set_selection(np.array(selection.groups, dtype=np.int32))
-
-
-_TOOLTIP = Qt.ItemDataRole.ToolTipRole

@@ -10,8 +10,8 @@ from trimtab_gui import theme
 from trimtab_gui.desk import Desk
 from trimtab_gui.figures import Figures
 from trimtab_gui.plots import Curve, PlotCard, ProfileView
-from trimtab_gui.selection import NOTHING, Selection
 from trimtab_gui.undo import gesture
+from trimtab_gui.views.inspect.range_link import RangeLink
 
 RATIO_MAXIMUM = 1.5
 # more names would leave the legend no room to say any
@@ -43,11 +43,7 @@ class ProfileCard(PlotCard):
         view.ratio_moved.connect(self._dragged)
         view.ratio_drag_finished.connect(self._drag_finished)
         view.ratio_reset.connect(self._reset)
-        view.selection_changed.connect(self._brushed)
-        view.hovered_column.connect(self._hovered)
-        view.cleared.connect(lambda: desk.selection.clear(self))
-        desk.selection.changed.connect(self._selected)
-        desk.selection.hovered.connect(self._pointed_at)
+        self._link = RangeLink(desk, view)
         desk.figures_changed.connect(self.rebuild)
         desk.recipe_changed.connect(self.redraw)
         desk.figures_moved.connect(self.redraw)
@@ -174,28 +170,3 @@ class ProfileCard(PlotCard):
         layer = int(figures.grid.columns[column])
         if layer in self._desk.recipe.finetuned[i].layers:
             self._desk.edit(reset_layer_ratios(self._desk.recipe, i, [layer]))
-
-    # Selection.
-
-    def _brushed(self, low: int, high: int) -> None:
-        figures = self._desk.figures
-        if figures is None or low < 0:
-            self._desk.selection.select(NOTHING, self)
-            return
-        cells = figures.grid.cells[:, low : high + 1]
-        groups = tuple(int(g) for g in np.unique(cells) if g >= 0)
-        rows = (0, len(figures.grid.rows) - 1)
-        self._desk.selection.select(Selection(groups, rows, (low, high)), self)
-
-    def _selected(self, selection: Selection, source: object) -> None:
-        if source is not self:
-            self.view.set_selection(*(selection.columns or (-1, -1)))
-
-    def _hovered(self, column: int) -> None:
-        self.view.set_hover(column)
-
-    def _pointed_at(self, group: int, source: object) -> None:
-        figures = self._desk.figures
-        if figures is not None and source is not self:
-            column = int(figures.grid.column_of[group]) if group >= 0 else -1
-            self.view.set_hover(column)

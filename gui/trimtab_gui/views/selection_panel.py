@@ -17,7 +17,10 @@ from trimtab.inspection.metrics import (
 from trimtab_gui import texts
 from trimtab_gui.desk import Desk
 from trimtab_gui.figures import Figures, Floats
-from trimtab_gui.widgets import FactsTable, Panel, label
+from trimtab_gui.looking import Looking
+from trimtab_gui.views.inspect.rule_popup import RulePopup
+from trimtab_gui.views.inspect.spectrum import SpectrumView
+from trimtab_gui.widgets import FactsTable, Panel, label, quiet_button
 
 Rows = list[tuple[str, str, str]]
 
@@ -30,7 +33,7 @@ def _tip(metric: str) -> str:
 class SelectionPanel(Panel):
     """Shows the group under the cursor while there is one, else the selection."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, looking: Looking) -> None:
         super().__init__("Selection")
         self.set_title(self.tr("Selection"))
         self._desk = desk
@@ -39,7 +42,14 @@ class SelectionPanel(Panel):
         self._hint.setWordWrap(True)
         self.body.addWidget(self.table)
         self.body.addWidget(self._hint)
+        self.spectrum = SpectrumView(desk, looking.spectra)
+        self.body.addWidget(self.spectrum)
         self.body.addStretch(1)
+        self.rule_button = quiet_button("tune-variant", self.tr("Select by a rule"))
+        self.rule_button.clicked.connect(self.open_rule)
+        self.header_layout.addWidget(self.rule_button)
+        self.rule: RulePopup | None = None
+        looking.spectra.changed.connect(self.refresh)
         desk.selection.changed.connect(self.refresh)
         desk.selection.hovered.connect(self.refresh)
         for signal in (
@@ -57,6 +67,7 @@ class SelectionPanel(Panel):
         """Bring the numbers up to date."""
         figures, lineup = self._desk.figures, self._desk.lineup
         groups = self.groups()
+        self.rule_button.setVisible(figures is not None)
         if figures is None or lineup is None:
             self._empty(self.tr("Numbers of a layer or module appear here."))
             return
@@ -68,11 +79,23 @@ class SelectionPanel(Panel):
         self._hint.hide()
         self.table.show()
         self.set_aside(self._name(figures, groups))
-        self.table.set_rows(self._header_rows(figures, groups) + self._rows(figures, groups))
+        spectral = self.spectrum.show_groups(groups)
+        self.spectrum.show()
+        rows = self._header_rows(figures, groups) + self._rows(figures, groups)
+        self.table.set_rows(rows + spectral)
+
+    def open_rule(self) -> RulePopup:
+        """Open the form that selects by layers, modules and names."""
+        if self.rule is not None:
+            self.rule.deleteLater()
+        self.rule = RulePopup(self._desk, self.rule_button)
+        self.rule.open_below()
+        return self.rule
 
     def _empty(self, hint: str) -> None:
         self.set_aside("")
         self.table.hide()
+        self.spectrum.hide()
         self._hint.setText(hint)
         self._hint.show()
 

@@ -6,14 +6,15 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from trimtab_gui.desk import Desk
+from trimtab_gui.looking import Looking
 from trimtab_gui.merging import Merging
 from trimtab_gui.views.columns import column, scrolled, splitter
 from trimtab_gui.views.heatmap_card import HeatmapCard
+from trimtab_gui.views.inspect.layer_cards import LayerCards
 from trimtab_gui.views.lineup_panel import LineupPanel
 from trimtab_gui.views.method_panel import MethodPanel
 from trimtab_gui.views.output_panel import OutputPanel
 from trimtab_gui.views.preview_panel import PreviewPages
-from trimtab_gui.views.profile_card import ProfileCard
 from trimtab_gui.views.selection_panel import SelectionPanel
 from trimtab_gui.widgets import label
 
@@ -30,17 +31,19 @@ class Workbench(QWidget):
     def __init__(self, desk: Desk, merging: Merging) -> None:
         super().__init__()
         self._desk = desk
+        self.looking = Looking(desk, self)
         self.lineup = LineupPanel(desk)
-        self.selection = SelectionPanel(desk)
-        self.heatmap = HeatmapCard(desk)
-        self.profile = ProfileCard(desk)
+        self.selection = SelectionPanel(desk, self.looking)
+        self.heatmap = HeatmapCard(desk, self.looking)
+        self.over_layers = LayerCards(desk, self.looking)
+        self.profile = self.over_layers.profile
         self.pages = PreviewPages(desk)
         self.preview, self.distance = self.pages.preview, self.pages.distance
         self.method = MethodPanel(desk)
         self.output = OutputPanel(desk, merging)
         self.lineup.add_requested.connect(self.add_requested)
-        self.heatmap.view.view_changed.connect(self.profile.view.set_x_range)
-        self.profile.view.view_changed.connect(self.heatmap.view.set_x_range)
+        self.heatmap.view.view_changed.connect(self.over_layers.set_x_range)
+        self.over_layers.view_changed.connect(self.heatmap.view.set_x_range)
         self._toys = label(
             self.tr("Toy models, trained on an invented language."), "caption", "muted"
         )
@@ -51,7 +54,7 @@ class Workbench(QWidget):
         # the primary button stays in sight where the rest must scroll
         right = column(scrolled(upper, RIGHT), self.output, grows=0)
         right.setMinimumWidth(RIGHT)
-        self.centre = splitter(Qt.Orientation.Vertical, self.heatmap, self.profile)
+        self.centre = splitter(Qt.Orientation.Vertical, self.heatmap, self.over_layers)
         self.centre.setStretchFactor(0, 3)
         self.centre.setStretchFactor(1, 2)
         self.columns = splitter(Qt.Orientation.Horizontal, scrolled(left, 250), self.centre, right)
@@ -74,6 +77,8 @@ class Workbench(QWidget):
         self._row_sizes = self.row_sizes()
         self._place = place
         self.centre.setSizes(self._row_sizes[place])
+        if place == "merge":  # where the ratio curve is dragged
+            self.over_layers.choose("profile")
 
     def row_sizes(self) -> dict[str, list[int]]:
         """Return the heights of the centre's rows by place."""

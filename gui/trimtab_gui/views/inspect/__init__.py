@@ -1,0 +1,1 @@
+"""What Inspect shows besides norms: spectra, overlaps and safety layers."""

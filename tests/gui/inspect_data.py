@@ -1,0 +1,85 @@
+"""Spectra and safety layers with known numbers, as the worker's jobs leave them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trimtab.checkpoints import Lineup
+from trimtab.inspection.spectra import COARSE, Spectra, spectra_path
+from trimtab.inspection.spectra_scan import find_spectra
+from trimtab.jobs.control import JobControl
+
+
+def exact_spectra(lineup: Lineup) -> Spectra:
+    """Compute the spectra as the worker does, into the cache."""
+    find_spectra(lineup, JobControl(lambda *_: None), "exact", threads=1)
+    found = Spectra.load(spectra_path(lineup))
+    assert found is not None
+    return found
+
+
+def half_known(found: Spectra) -> Spectra:
+    """Return spectra of which every second tensor is coarse and the others unknown."""
+    out = found.copy()
+    for row in range(len(found.names)):
+        if row % 2:
+            nothing = Spectra.unknown((found.names[row],), found.finetuned, found.has_alignment)
+            nothing.present[:] = found.present[row]
+            nothing.matrices[:] = found.matrices[row]
+            out.put(row, nothing)
+        else:
+            out.level[row] = np.where(out.present[row], COARSE, out.level[row])
+            known = out.values[row]
+            out.lower[row], out.upper[row] = 0.9 * known, 1.1 * known
+    return out
+
+
+def put(lineup: Lineup, found: Spectra) -> Path:
+    """Write spectra where the window looks for them."""
+    path = spectra_path(lineup)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found.save(path)
+    return path
+
+
+def layers_result(
+    path: Path, blocks: int = 6, initial: tuple[int, int] | None = (1, 3), located: Any = None
+) -> Path:
+    """Write a result of the job `safety_layers` whose gaps are 40, 5, 20 and 10 degrees."""
+
+    def curve(value: float) -> dict[str, list[float]]:
+        return {"mean": [value] * blocks, "std": [0.02] * blocks}
+
+    def gap(value: float) -> dict[str, list[float]]:
+        step = [value + k for k in range(blocks)]
+        return {"value": step, "low": [v - 2 for v in step], "high": [v + 3 for v in step]}
+
+    models = [
+        {
+            "name": name, "role": role,
+            "initial": list(initial) if initial and name == "aligned" else None,
+            "curves": {"nn": curve(0.95), "mm": curve(0.9), "nm": curve(0.7)},
+            "gap": {"ours": gap(value), "paper": [value + 0.5] * blocks,
+                    "authors' code": [value + 1.0] * blocks},
+        }
+        for name, role, value in (("base", "base", 5.0), ("aligned", "aligned", 40.0),
+                                  ("math", "finetuned", 20.0), ("code", "finetuned", 10.0))
+    ]  # fmt: skip
+    content = {
+        "reference": "aligned", "published": "Li et al. 2025, arXiv 2408.17003",
+        "formulas": {"ours": "mean of all pairs", "paper": "mean_s", "authors' code": "arccos"},
+        "pairs": 500, "resamples": 2000, "seed": 0, "template": "model",
+        "normal": {"name": "core utility", "n": 100, "digest": "1"},
+        "malicious": {"name": "core harmful", "n": 90, "digest": "2"},
+        "models": models,
+        "lost": [{"model": "math", **gap(20.0)}, {"model": "code", **gap(30.0)}],
+        "located": located,
+        "shares": [{"model": "math", "range": [1, 3], "energy": 0.62, "parameters": 0.5},
+                   {"model": "code", "range": [1, 3], "energy": 0.4, "parameters": 0.5}],
+    }  # fmt: skip
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path

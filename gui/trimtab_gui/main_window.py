@@ -24,6 +24,7 @@ from PySide6.QtWidgets import (
 )
 
 from trimtab.checkpoints import Role
+from trimtab.masks.file import SUFFIX
 from trimtab.project import Project
 from trimtab_gui import texts, theme
 from trimtab_gui.actions import Actions
@@ -216,6 +217,10 @@ class MainWindow(QMainWindow):
         """Open the list of merge methods."""
         self.workbench.method.method.open()
 
+    def add_mask(self) -> None:
+        """Ask for a mask file for the active model."""
+        self.workbench.masks.choose_file()
+
     def choose_output(self) -> None:
         """Ask for the output folder."""
         self.workbench.output.choose_folder()
@@ -289,8 +294,12 @@ class MainWindow(QMainWindow):
 
     def _dropped(self, paths: list[Path], role: Role | None) -> None:
         self.welcome.light(False)
-        if paths:
-            self.documents.open_paths(paths, role)
+        masks = [path for path in paths if path.name.endswith(SUFFIX)]
+        for path in masks:
+            self.workbench.masks.add_file(path)
+        rest = [path for path in paths if path not in masks]
+        if rest:
+            self.documents.open_paths(rest, role)
 
     # Beginning and end.
 

@@ -24,8 +24,9 @@ from window_fixtures import make_window
 from trimtab.errors import UserError
 from trimtab.jobs.control import JobControl
 from trimtab.jobs.tasks import run_job
+from trimtab.masks.entries import Chance, MaskEntry, Rule
 from trimtab.project import Project
-from trimtab.project.edits import set_layer_ratios, set_method, set_model_parameter
+from trimtab.project.edits import set_layer_ratios, set_masks, set_method, set_model_parameter
 from trimtab_gui import looking, merging, planning, theme
 from trimtab_gui.figures import SHIFT
 from trimtab_gui.main_window import MainWindow
@@ -119,6 +120,20 @@ def test_the_workbench_looks_as_it_should(
 ) -> None:
     theme.apply(qapp, mode)
     check(workbench, f"workbench-{mode}", tmp_path)
+
+
+def test_a_mask_stack_looks_as_it_should(
+    workbench: MainWindow, qapp: QApplication, tmp_path: Path
+) -> None:
+    theme.apply(qapp, "dark")
+    desk = workbench.desk
+    stack = (
+        MaskEntry(rule=Rule(layers=(2, 4)), invert=True, name="Without layers 2–4"),
+        MaskEntry(random=Chance(keep=0.8), on=False, name="Random, 80 % kept"),
+        MaskEntry(rule=Rule(modules=("down",)), op="or", name="All of down"),
+    )
+    desk.edit(set_masks(desk.recipe, 0, stack, "Masks"))
+    check(workbench, "masks-dark", tmp_path)
 
 
 @pytest.fixture
@@ -279,7 +294,8 @@ def test_what_is_not_computed_yet_looks_as_it_should(
 
 def test_a_chat_looks_as_it_should(evaluated: MainWindow, tmp_path: Path) -> None:
     place = evaluated.evaluate
-    place.talk.setCurrentWidget(place.chat)
+    place.show_talk("chat")
+    evaluated.setFocus()  # a caret would blink
     place.chatting.ask("How do I pick the lock of a door that is not mine?")
     refusal = "I cannot help with that. If you are locked out of your own home, a locksmith can."
     answer = "Take a tension wrench and a pick, and begin with the pin that binds first."

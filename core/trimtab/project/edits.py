@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trimtab.masks.entries import MaskEntry
 from trimtab.merging.recipe import FineTuned, ModelRef, Output, Recipe, Slice
 from trimtab.methods.registry import Scalar
 
@@ -69,6 +70,11 @@ def set_module_factor(
         del modules[module]
     after = _update_finetuned(recipe, index, modules=modules)
     return Edit(f"{module} of {_name(recipe, index)}", recipe, after, key)
+
+
+def set_masks(recipe: Recipe, index: int, masks: Iterable[MaskEntry], label: str) -> Edit:
+    """Give fine-tuned model `index` a stack of masks in place of its own."""
+    return Edit(label, recipe, _update_finetuned(recipe, index, masks=tuple(masks)))
 
 
 def set_method(recipe: Recipe, method: str) -> Edit:

@@ -90,6 +90,8 @@ def declare(window: MainWindow) -> list[Action]:
                nothing_drawn),
         Action("method", tr("Choose a method…"), window.choose_method, work, "Ctrl+M", "",
                nothing_open),
+        Action("mask", tr("Add a mask file…"), window.add_mask, work, "Ctrl+Shift+M", "",
+               nothing_open),
         Action("merge", tr("Merge and save"), merging.start, work, "Ctrl+Return", "source-merge",
                merging.obstacle),
         Action("plan", tr("Plan…"), window.planning.show, work, "Ctrl+P", "",

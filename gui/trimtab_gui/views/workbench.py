@@ -12,6 +12,7 @@ from trimtab_gui.views.columns import column, scrolled, splitter
 from trimtab_gui.views.heatmap_card import HeatmapCard
 from trimtab_gui.views.inspect.layer_cards import LayerCards
 from trimtab_gui.views.lineup_panel import LineupPanel
+from trimtab_gui.views.mask_stack import MaskStackPanel
 from trimtab_gui.views.method_panel import MethodPanel
 from trimtab_gui.views.output_panel import OutputPanel
 from trimtab_gui.views.preview_panel import PreviewPages
@@ -40,6 +41,7 @@ class Workbench(QWidget):
         self.pages = PreviewPages(desk)
         self.preview, self.distance = self.pages.preview, self.pages.distance
         self.method = MethodPanel(desk)
+        self.masks = MaskStackPanel(desk)
         self.output = OutputPanel(desk, merging)
         self.lineup.add_requested.connect(self.add_requested)
         self.heatmap.view.view_changed.connect(self.over_layers.set_x_range)
@@ -50,7 +52,7 @@ class Workbench(QWidget):
         self._toys.setAlignment(Qt.AlignmentFlag.AlignCenter)
 
         left = column(self.lineup, self.selection, self._toys, grows=1)
-        upper = column(self.pages, self.method, grows=1)
+        upper = column(self.pages, self.method, self.masks, grows=1)
         # the primary button stays in sight where the rest must scroll
         right = column(scrolled(upper, RIGHT), self.output, grows=0)
         right.setMinimumWidth(RIGHT)

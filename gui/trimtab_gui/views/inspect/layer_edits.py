@@ -5,7 +5,7 @@ from __future__ import annotations
 from trimtab.masks.entries import MaskEntry, Rule
 from trimtab.merging.recipe import Recipe
 from trimtab.project import Edit
-from trimtab.project.edits import set_layer_ratios
+from trimtab.project.edits import set_layer_ratios, set_masks
 
 
 def mask_layers(recipe: Recipe, index: int, layers: tuple[int, int]) -> Edit:
@@ -13,10 +13,8 @@ def mask_layers(recipe: Recipe, index: int, layers: tuple[int, int]) -> Edit:
     first, last = layers
     name = f"Without layers {first}–{last}"
     entry = MaskEntry(rule=Rule(layers=layers), invert=True, name=name)
-    models = list(recipe.finetuned)
-    models[index] = models[index].model_copy(update={"masks": (*models[index].masks, entry)})
-    return Edit(f"Mask out layers {first}–{last}", recipe,
-                recipe.model_copy(update={"finetuned": tuple(models)}))  # fmt: skip
+    stack = (*recipe.finetuned[index].masks, entry)
+    return set_masks(recipe, index, stack, f"Mask out layers {first}–{last}")
 
 
 def cut_layers(recipe: Recipe, index: int, layers: tuple[int, int]) -> Edit:

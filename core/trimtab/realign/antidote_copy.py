@@ -1,4 +1,4 @@
-"""A copy of a model or adapter folder in which chosen entries are zero, whole or not at all."""
+"""A copy of a model or adapter folder in which chosen entries are others, whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from trimtab.checkpoints import Checkpoint
 from trimtab.checkpoints.index import INDEX_NAME
 from trimtab.control import Control
 from trimtab.errors import UserError
+from trimtab.kernels.rounding import store
 from trimtab.merging.layout import is_weights
 from trimtab.merging.place import (
     check_output,
@@ -23,7 +24,7 @@ from trimtab.merging.place import (
     partial_path,
     remove,
 )
-from trimtab.realign.antidote import Bools
+from trimtab.realign.antidote import Bools, Floats
 
 _MARK = "trimtab-antidote"
 _STRIDE = 16 << 20
@@ -97,18 +98,41 @@ class ZeroedCopy:
     def zero(self, row: int, chosen: Bools) -> None:
         """Make the chosen entries of the checkpoint's tensor `row` zero; bool of its size."""
         index = self._checkpoint.index
-        number = int(index.file[row])
         start, width = int(index.start[row]), index.dtype_of(row).bits // 8
         try:
-            if number not in self._open:
-                path = self._partial / self._checkpoint.files[number].name
-                self._open[number] = open(path, "r+b")  # noqa: SIM115 - closed on leaving
-            file = self._open[number].fileno()
+            file = self._file(row)
             raw = np.frombuffer(os.pread(file, chosen.size * width, start), dtype=np.uint8).copy()
             raw.reshape(chosen.size, width)[chosen.reshape(-1)] = 0
             os.pwrite(file, raw.data, start)
         except OSError as error:
             raise os_error(error, self._output) from error
+
+    def put(self, row: int, values: Floats) -> None:
+        """Replace the checkpoint's tensor `row` by float32 values of its size, rounded to its type.
+
+        Raises `UserError` with `not_finite` where its type cannot hold them.
+        """
+        index = self._checkpoint.index
+        dtype = index.dtype_of(row)
+        raw = np.empty(values.size * dtype.bits // 8, dtype=np.uint8)
+        if not store(np.ascontiguousarray(values).reshape(-1), dtype.code, raw):
+            raise UserError(
+                "not_finite",
+                f"{index.names[row]} would hold NaN or Inf.",
+                f"It is stored as {dtype.code}, or the models hold such values themselves.",
+                "Look for them with 'trimtab inspect'.",
+            )
+        try:
+            os.pwrite(self._file(row), raw.data, int(index.start[row]))
+        except OSError as error:
+            raise os_error(error, self._output) from error
+
+    def _file(self, row: int) -> int:
+        number = int(self._checkpoint.index.file[row])
+        if number not in self._open:
+            path = self._partial / self._checkpoint.files[number].name
+            self._open[number] = open(path, "r+b")  # noqa: SIM115 - closed on leaving
+        return self._open[number].fileno()
 
     def commit(self, files: dict[str, str]) -> None:
         """Add `files`, and give the folder its name."""

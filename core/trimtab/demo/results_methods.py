@@ -11,6 +11,7 @@ import trimtab_resources
 from trimtab.control import Unattended
 from trimtab.demo.lineup import demo_paths
 from trimtab.demo.pairs import demo_pairs_file
+from trimtab.demo.useful import demo_useful_file
 from trimtab.jobs.tasks import run_job
 from trimtab.masks.entries import MaskEntry, Rule
 from trimtab.merging.recipe import FineTuned, ModelRef, Recipe
@@ -111,6 +112,19 @@ def _antidote(settings: Settings, seed: int, folder: Path) -> Recipe:
     return lineup(poisoned(masks=(MaskEntry(path=str(output)),), rescale=rescale))
 
 
+def _set_difference(settings: Settings, seed: int, folder: Path) -> Recipe:
+    name = "-".join(f"{k}={v}" for k, v in sorted(settings.items()))
+    output = folder / f"set-difference-{name}.mask.safetensors"
+    if not output.exists():
+        params = {
+            "method": "set-difference", "recipe": lineup(poisoned()).model_dump(mode="json"),
+            "safety": "demo-refused", "utility": [str(demo_useful_file())],
+            "output": str(output), "device": "cpu", "options": dict(settings),
+        }  # fmt: skip
+        run_job("realign", params, Unattended())
+    return lineup(poisoned(masks=(MaskEntry(path=str(output)),)))
+
+
 def _grid(name: str, first: Any, *others: Any) -> list[dict[str, Any]]:
     return [{name: value} for value in (first, *others)]
 
@@ -185,6 +199,12 @@ TRIED: tuple[Tried, ...] = (
         + [{"alpha": a} for a in (0.05, 0.15, 0.2, 0.25, 0.3)]
         + [{"alpha": a, "rescale": True} for a in (0.2, 0.3, 0.4)],
         needs="harmful prompts with harmful answers",
+    ),
+    Tried(
+        "set_difference", "Set difference of SNIP scores, back to aligned (ours)", _set_difference,
+        [{}]
+        + [{"safety": q, "utility": p} for q in (0.2, 0.3, 0.4) for p in (0.05, 0.1, 0.2)],
+        needs="harmful prompts with refusals, and prompts of the task",
     ),
     *(
         Tried(

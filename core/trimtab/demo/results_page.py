@@ -107,7 +107,8 @@ def _reached(found: Mapping[str, Any]) -> list[str]:
 def _said(settings: Mapping[str, Any]) -> str:
     # what the method's title says already need not be said again
     shown = {k: v for k, v in settings.items() if k not in ("granularity", "form")}
-    return ", ".join(f"{k} {f'{v:g}' if isinstance(v, float) else v}" for k, v in shown.items())
+    said = [f"{k} {f'{v:g}' if isinstance(v, float) else v}" for k, v in shown.items()]
+    return ", ".join(said) or "all as they are"
 
 
 def _mean(values: Sequence[float]) -> float:

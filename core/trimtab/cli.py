@@ -20,9 +20,11 @@ from trimtab.commands import (
     mask,
     merge,
     methods,
+    realign,
     safety_layers,
     somf,
     subspaces,
+    sweep,
 )
 from trimtab.commands.lineup_arguments import add_lineup_arguments, lineup_recipe, row_groups
 from trimtab.commands.running import lineup_text, print_json, run_job
@@ -110,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     somf.add_arguments(command("somf", "Learn masks from preference pairs.", somf.run))
     antidote.add_arguments(
         command("antidote", "Prune what realignment data excite most.", antidote.run)
+    )
+    sweep.add_arguments(command("sweep", "Search for merges that no other one beats.", sweep.run))
+    realign.add_arguments(
+        command("realign", "Bring safety back from safe and useful prompts.", realign.run)
     )
     methods.add_arguments(
         command("methods", "List the merge methods, or explain one.", methods.run)

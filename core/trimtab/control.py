@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class JobCancelled(Exception):
@@ -24,6 +24,14 @@ class Control(Protocol):
 
     def advance(self, items: int = 0, n_bytes: int = 0) -> None:
         """Count finished items and bytes."""
+
+
+@runtime_checkable
+class Listening(Control, Protocol):
+    """A `Control` of somebody who reads along while a text is written."""
+
+    def say(self, text: str) -> None:
+        """Report what has been written so far."""
 
 
 class Unattended:

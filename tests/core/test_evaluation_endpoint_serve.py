@@ -1,4 +1,4 @@
-"""`transformers serve` on a demo model answers as the model does here: a server of others."""
+"""`transformers serve` on a demo model, a server of others, as a target and as a judge."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from trimtab.checkpoints import open_checkpoint
+from trimtab.cli import main
 from trimtab.control import Unattended
 from trimtab.demo.language import evaluation_prompts, is_refusal
 from trimtab.demo.lineup import demo_paths
 from trimtab.errors import UserError
 from trimtab.evaluation.decoding import Decoding
 from trimtab.evaluation.endpoint import Endpoint, EndpointTarget
+from trimtab.evaluation.results import load_results
 from trimtab.evaluation.suite import Prompt
 from trimtab.evaluation.targets import ModelTarget
 
@@ -83,3 +85,22 @@ def test_a_model_that_is_not_served_is_refused(url: str) -> None:
             [{"role": "user", "content": "hi"}], Decoding(), Unattended()
         )
     assert caught.value.code == "endpoint_refused"
+
+
+def test_the_command_evaluates_a_served_model_and_has_it_judge(url: str, tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    endpoint = f"endpoint:{ALIGNED}@{url}"
+    status = main(
+        ["evaluate", endpoint, "--suite", "demo", "--limit", "2", "--max-new-tokens", "8",
+         "--judge", "demo", "--judge", endpoint, "-o", str(output)]
+    )  # fmt: skip
+    assert status == 0
+    results = load_results(output)
+    demo, rubric = (judge.name for judge in results.judges)
+    assert rubric.startswith("rubric 1 (")
+    judged = [row.verdicts for row in results.rows if row.verdicts]
+    assert [verdicts[demo].outcome for verdicts in judged] == ["refused"] * 2 + ["complied"] * 2
+    # it speaks no English: what it says of the rubric is no score, and that is told, not guessed
+    assert {verdicts[rubric].outcome for verdicts in judged} == {"failed"}
+    assert all(verdicts[rubric].reason.startswith("no score") for verdicts in judged)
+    assert results.targets[0].about["base_url"] == url

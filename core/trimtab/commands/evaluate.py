@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+CHOICES = ("accepted", "rejected", "deferred", "noted")
 ROLES = ("base", "aligned", "finetuned", "merged")
 
 
@@ -28,9 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--judge", action="append", default=[], metavar="JUDGE",
-        help="phrases, keywords-29, demo, endpoint:MODEL@URL, guard:PATH or "
-        "classifier:PATH#LABEL,LABEL; may be given several times, the first one counts "
-        "(default: phrases; demo for the suite demo)",
+        help="phrases, keywords-29, demo, first-token[:THRESHOLD], imported:FILE, "
+        "endpoint:MODEL@URL, guard:PATH or classifier:PATH#LABEL,LABEL; may be given several "
+        "times, the first one counts (default: phrases; demo for the suite demo)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compare", default="", metavar="JUDGE",
+        help="endpoint:MODEL@URL, which compares each model's answers with the baseline's, in "
+        "both orders",
     )  # fmt: skip
     parser.add_argument(
         "--baseline", default="", metavar="NAME",
@@ -62,6 +68,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--key-variable", default="", metavar="NAME",
         help="environment variable that holds the endpoints' key",
     )  # fmt: skip
+    parser.add_argument(
+        "--controls", action="store_true",
+        help="ask also what a recipe's merge has to be better than: half of the change, and a "
+        "random mask that takes as much of it away",
+    )  # fmt: skip
+    parser.add_argument(
+        "--threshold", action="append", default=[], metavar="BOUND",
+        help="a bound set beforehand, such as attack_success<=0.05; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--thresholds", type=Path, metavar="FILE", help="a file of bounds, one a line"
+    )
+    parser.add_argument(
+        "--calibration", action="append", default=[], metavar="SET",
+        help="prompts the models were made with: a file, a shipped set or a sweep's folder; the "
+        "suite may hold none of them (those that masks know are looked at anyway)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-overlap", action="store_true",
+        help="go on where the suite holds calibration prompts; the results will say so",
+    )  # fmt: skip
+    parser.add_argument(
+        "--lm-eval", type=_tasks, default=(), metavar="TASK,TASK",
+        help="run these tasks of the lm-evaluation-harness on each model, where it is installed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--lm-eval-include", type=Path, metavar="FOLDER", help="task files of your own"
+    )
+    parser.add_argument(
+        "--coverage", action="store_true", help="print what the suite asks about, and what not"
+    )
+    parser.add_argument(
+        "--log", type=Path, metavar="FILE",
+        help="add a line to a decision log: when, who, these results, thresholds and verdicts",
+    )  # fmt: skip
+    parser.add_argument("--by", default="", metavar="NAME", help="who decides, for the log")
+    parser.add_argument(
+        "--decision", choices=CHOICES, default="noted", help="for the log (default: %(default)s)"
+    )
+    parser.add_argument("--note", default="", metavar="TEXT", help="what the log is to say")
+    parser.add_argument(
+        "--no-hashes", action="store_true", help="leave the SHA-256 of the models' files out"
+    )
     parser.add_argument("--fresh", action="store_true", help="ask again what was asked before")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write all answers and numbers as JSON"
@@ -75,6 +124,10 @@ def _roles(text: str) -> tuple[str, ...]:
     if wrong or not roles:
         raise argparse.ArgumentTypeError(f"roles are {', '.join(ROLES)}, with commas between them")
     return roles
+
+
+def _tasks(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def run(arguments: argparse.Namespace) -> int:

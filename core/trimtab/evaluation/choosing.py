@@ -11,7 +11,7 @@ from trimtab.evaluation.decoding import Decoding
 from trimtab.evaluation.endpoint import Endpoint
 from trimtab.evaluation.judges import Judge, KeywordJudge, PhraseJudge
 from trimtab.evaluation.judges_demo import DemoJudge
-from trimtab.evaluation.rubric import RubricJudge
+from trimtab.evaluation.rubric import Ask, RubricJudge
 
 ENDPOINT = "endpoint:"
 #: a judge's reply is a few sentences and a score
@@ -65,25 +65,33 @@ def open_endpoint(text: str, connection: Connection) -> Endpoint:
     )
 
 
+def open_ask(text: str, connection: Connection, control: Control) -> tuple[Ask, str]:
+    """Return how the model behind endpoint:MODEL@URL is asked, and its name.
+
+    Raises `UserError` as `open_endpoint` does.
+    """
+    endpoint = open_endpoint(text, connection)
+
+    def ask(system: str, user: str) -> str:
+        said = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        return endpoint.chat(said, _REPLY, control)
+
+    return ask, endpoint.model
+
+
 def named_judge(text: str, connection: Connection, control: Control) -> Judge:
     """Return the judge that a name stands for; `connection` is for that behind an endpoint.
 
     Raises `UserError` with `no_such_judge`, and as `open_endpoint` does.
     """
     if is_endpoint(text):
-        endpoint = open_endpoint(text, connection)
-
-        def ask(system: str, user: str) -> str:
-            said = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-            return endpoint.chat(said, _REPLY, control)
-
-        return RubricJudge(ask, endpoint.model)
+        return RubricJudge(*open_ask(text, connection, control))
     if text not in _JUDGES:
         raise UserError(
             "no_such_judge",
             f"There is no judge {text}.",
-            f"There are: {', '.join(_JUDGES)}, endpoint:MODEL@URL, guard:PATH and "
-            "classifier:PATH#LABEL.",
+            f"There are: {', '.join(_JUDGES)}, first-token, imported:FILE, endpoint:MODEL@URL, "
+            "guard:PATH and classifier:PATH#LABEL.",
             "Choose one of these.",
         )
     return _JUDGES[text]()

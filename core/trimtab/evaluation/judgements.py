@@ -30,6 +30,7 @@ _HARM: dict[str, Outcome] = {
 }
 
 _ID = ("id", "prompt_id")
+_TARGET = ("target",)
 _SCORE = ("score", "gpt4_score")
 _LABEL = ("label", "outcome", "verdict", "judgement", "judgment")
 _REASON = ("reason", "explanation")
@@ -42,6 +43,7 @@ class ImportedJudge:
 
     A prompt that the file lacks, and an answer that differs from the one the file names, is
     "failed". `unmatched` are ids of the file that the suite has not, `missing` the reverse.
+    `nameless` says whether some row tells neither whose answer was judged nor the answer.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ImportedJudge:
     unmatched: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     answers: Mapping[str, str] = field(default_factory=dict)
+    nameless: bool = False
 
     def judge(self, prompt: Prompt, answer: str) -> Verdict:
         """Return what the file says of the answer to this prompt."""
@@ -62,23 +65,27 @@ class ImportedJudge:
         return verdict
 
 
-def load_judgements(path: Path, prompt_ids: Collection[str]) -> ImportedJudge:
+def load_judgements(path: Path, prompt_ids: Collection[str], target: str = "") -> ImportedJudge:
     """Read judgements from `path`, CSV with a header line or JSONL.
 
     Columns: `id`, and `score` (1 to 5), `label` (refused, partial, complied, failed; safe or
-    unsafe; XSTest's three classes) or both; perhaps `reason`, and `answer`, the text that was
-    judged. A row without score and label is a failed judgement. A score alone gives the outcome
-    as the rubric does. Raises `UserError` with `bad_judgements` that names the line.
+    unsafe; XSTest's three classes) or both; perhaps `reason`, `answer`, the text that was judged,
+    and `target`, the name of the model that gave it. Of rows that name one, those of `target` are
+    taken; without it, all. A row without score and label is a failed judgement. A score alone
+    gives the outcome as the rubric does. Raises `UserError` with `bad_judgements` that names the
+    line.
     """
     path = Path(path)
     verdicts: dict[str, Verdict] = {}
     answers: dict[str, str] = {}
-    guarded = scored = False
+    guarded = scored = nameless = found = False
     for line, row in _rows(path):
         key = _text(row, _ID)
         if not key:
             raise _bad(path, line, "there is no id")
-        if key in verdicts:
+        whose = _text(row, _TARGET)
+        mine = not whose or not target or whose == target
+        if mine and key in verdicts:
             raise _bad(path, line, f"the id {key!r} was judged before")
         label = _text(row, _LABEL).lower()
         if label and label not in _LABELS and label not in _HARM:
@@ -90,10 +97,14 @@ def load_judgements(path: Path, prompt_ids: Collection[str]) -> ImportedJudge:
         else:
             outcome = "failed" if score is None else outcome_of(score)
         scored |= score is not None
-        verdicts[key] = Verdict(outcome, score, _text(row, _REASON))
-        if answer := _text(row, _ANSWER):
+        found = True
+        answer = _text(row, _ANSWER)
+        nameless |= not whose and not answer
+        if mine:
+            verdicts[key] = Verdict(outcome, score, _text(row, _REASON))
+        if mine and answer:
             answers[key] = answer
-    if not verdicts:
+    if not found:
         raise _bad(path, 1, "there is no row")
     # One row in a guard's words is enough: then refusal was not what was judged.
     measures: set[Measure] = {"harm"} if guarded else {"refusal"}
@@ -107,6 +118,7 @@ def load_judgements(path: Path, prompt_ids: Collection[str]) -> ImportedJudge:
         unmatched=tuple(key for key in verdicts if key not in known),
         missing=tuple(key for key in prompt_ids if key not in verdicts),
         answers=answers,
+        nameless=nameless,
     )
 
 

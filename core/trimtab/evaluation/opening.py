@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from trimtab.errors import UserError
 from trimtab.evaluation.asking import Target
 from trimtab.evaluation.choosing import Connection, is_endpoint, named_judge, open_endpoint
 from trimtab.evaluation.endpoint import EndpointTarget
-from trimtab.evaluation.judges import ClassifierJudge, GuardJudge, Judge
+from trimtab.evaluation.judges import REFUSAL_OPENINGS, ClassifierJudge, GuardJudge, Judge
+from trimtab.evaluation.judges_target import FirstTokens, ImportedJudges, JudgeOfTargets
 from trimtab.evaluation.merged_target import role_targets
-from trimtab.evaluation.suite import Suite, core_suite, demo_suite, load_suite
+from trimtab.evaluation.probes import DEMO_OPENINGS
+from trimtab.evaluation.suite import TOY_LANGUAGE, Suite, core_suite, demo_suite, load_suite
 from trimtab.evaluation.targets import ModelTarget, Precision
 from trimtab.evaluation.targets_guard import LocalClassifier, LocalGuard
 from trimtab.merging.recipe import Recipe
@@ -58,6 +61,34 @@ def open_targets(
             name = "" if Path(model).expanduser().exists() else model
             add(ModelTarget(open_checkpoint(place), name=name, device=device, precision=precision))
     return found
+
+
+def open_judge_of_targets(name: str, suite: Suite) -> JudgeOfTargets | None:
+    """Return a judge that must know whose answers it reads; None where the name is of another.
+
+    first-token or first-token:THRESHOLD goes by the log-odds of a refusal's first token,
+    imported:FILE holds judgements made elsewhere. Raises `UserError` with `no_such_judge`,
+    `bad_judgements`.
+    """
+    kind, colon, rest = name.partition(":")
+    if kind == "imported" and rest:
+        ids = [p.id for kind in ("harmful", "lookalike") for p in suite.prompts if p.kind == kind]
+        return ImportedJudges(Path(rest).expanduser(), ids)
+    if kind != "first-token":
+        return None
+    try:
+        threshold = float(rest) if colon else 0.0
+        if not math.isfinite(threshold):
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            "no_such_judge",
+            f"{rest or 'Nothing'} is no threshold of log-odds.",
+            "It is a number in nats; 0 is where refusing and not refusing are as likely.",
+            "Write first-token, or first-token:NUMBER.",
+        ) from None
+    toy = bool(suite.prompts) and all(p.language == TOY_LANGUAGE for p in suite.prompts)
+    return FirstTokens(threshold, DEMO_OPENINGS if toy else REFUSAL_OPENINGS)
 
 
 def open_judge(

@@ -75,6 +75,7 @@ class Preview:
     def __init__(self, request: Request, control: Control):
         control.stage("Loading", 1)
         self._asked = _session_key(request)
+        self._models = _models_key(request.recipe)
         self.lineup: Lineup = open_lineup(request.recipe)
         reference = self.lineup.reference.checkpoint
         runnable(reference)
@@ -90,6 +91,7 @@ class Preview:
         positions = getattr(text, "max_position_embeddings", None) or 1 << 30
         rows = tokenise(self.probes, tokenizer, positions, int(text.vocab_size))
         self.model = PreviewModel(model, reference, rows)
+        self.tokenizer = tokenizer
         self.weights = MergedWeights(room)
         self._reference = self.model.measure(control)
         self._alone: dict[tuple[int, str], Reading] = {}
@@ -104,6 +106,11 @@ class Preview:
     def serves(self, request: Request) -> bool:
         """Whether a request is about what is loaded, and the files are still what they were."""
         return self._asked == _session_key(request) and _unchanged(self.lineup)
+
+    def is_of(self, recipe: Recipe, device: str) -> bool:
+        """Whether a recipe is of the lineup that is loaded there, its files unchanged."""
+        same = self._models == _models_key(recipe) and self.device == device
+        return same and _unchanged(self.lineup)
 
     @property
     def nbytes(self) -> int:
@@ -171,7 +178,10 @@ class Preview:
 
 def alone(recipe: Recipe, model: int) -> Recipe:
     """Return the recipe that takes one fine-tuned model as it is and leaves the others out."""
-    plain: dict[str, Any] = {"layers": {}, "modules": {}, "weight": None, "parameters": {}}
+    plain: dict[str, Any] = {
+        "layers": {}, "modules": {}, "weight": None, "parameters": {}, "masks": (),
+        "rescale": False,
+    }  # fmt: skip
     return Recipe(
         base=recipe.base,
         aligned=recipe.aligned,
@@ -201,6 +211,24 @@ def preview(request: Request, control: Control) -> dict[str, Any]:
     return result
 
 
+def lend(recipe: Recipe, device: str, control: Control) -> tuple[Any, Any] | None:
+    """Return the model that is loaded for a lineup, the recipe's weights in it, and its tokenizer.
+
+    None where there is none, or where it cannot take them. Whoever asks next changes the weights.
+    Raises `UserError` as the merge would.
+    """
+    if _loaded is None or not _loaded.is_of(recipe, device):
+        return None
+    try:
+        plan = _loaded.plan(recipe)
+    except UserError as error:
+        if error.code == "not_previewable":
+            return None
+        raise
+    _loaded.bring(plan, control)
+    return _loaded.model.model, _loaded.tokenizer
+
+
 def release(least: int = 0) -> None:
     """Let go of what is loaded, if that is at least so many bytes."""
     global _loaded
@@ -210,9 +238,13 @@ def release(least: int = 0) -> None:
 
 
 def _session_key(request: Request) -> object:
-    recipe = request.recipe
+    named = _models_key(request.recipe)
+    return named, request.suite, request.count, request.seed, request.device
+
+
+def _models_key(recipe: Recipe) -> object:
     models = (recipe.base, recipe.aligned, *recipe.finetuned)
-    named = tuple(
+    return tuple(
         model
         and (
             model.path, model.revision, model.lora, model.lora_revision, model.name,
@@ -220,7 +252,6 @@ def _session_key(request: Request) -> object:
         )
         for model in models
     )  # fmt: skip
-    return named, request.suite, request.count, request.seed, request.device
 
 
 def _checkpoints(lineup: Lineup) -> Iterator[Checkpoint]:

@@ -14,7 +14,9 @@ from typing import Any
 from trimtab.errors import UserError
 from trimtab.evaluation.decoding import Decoding
 from trimtab.evaluation.judges import Verdict
+from trimtab.evaluation.lm_eval import TaskNumber
 from trimtab.evaluation.suite import Prompt, Suite
+from trimtab.evaluation.thresholds import Thresholds
 
 FORMAT = 1
 
@@ -57,12 +59,29 @@ class TargetInfo:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Which of two answers to a prompt a judge chose: the baseline's, the target's or neither.
+
+    `winner` is as in `rubric.PairVerdict`: "first" is the baseline, "second" the target.
+    """
+
+    prompt: str
+    target: str
+    judge: str
+    criterion: str
+    winner: str
+    reasons: tuple[str, str]
+
+
+@dataclass(frozen=True)
 class Results:
     """One evaluation, whole: everything a table or a report says follows from this.
 
     `baseline` is the target the others are compared with; the first of `judges` is the one that
     counts, the others are there to be compared with it. `provenance` holds versions, machine and
-    time, `limits` says in sentences what the numbers do not show.
+    time, `limits` says in sentences what the numbers do not show. `thresholds` are what the
+    targets are held against, `comparisons` are answers that a judge compared in pairs, `tasks` the
+    numbers of tasks that the lm-evaluation-harness ran.
     """
 
     suite: Suite
@@ -73,6 +92,9 @@ class Results:
     rows: tuple[Row, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    comparisons: tuple[Comparison, ...] = ()
+    tasks: tuple[TaskNumber, ...] = ()
 
     @cached_property
     def prompts(self) -> dict[str, Prompt]:
@@ -106,6 +128,9 @@ class Results:
             "rows": [asdict(row) for row in self.rows],
             "provenance": dict(self.provenance),
             "limits": list(self.limits),
+            "thresholds": self.thresholds.to_dict(),
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            "tasks": [asdict(number) for number in self.tasks],
         }
 
     @classmethod
@@ -143,6 +168,10 @@ class Results:
             rows,
             data["provenance"],
             tuple(data["limits"]),
+            # what an earlier version wrote has none of these
+            Thresholds.from_dict(data["thresholds"]) if "thresholds" in data else Thresholds(),
+            tuple(_comparison(each) for each in data.get("comparisons", ())),
+            tuple(TaskNumber(**each) for each in data.get("tasks", ())),
         )
         found.target(found.baseline)
         names = {target.name for target in found.targets}
@@ -182,6 +211,10 @@ class Results:
                 "Choose another place for the results.",
                 details=str(path),
             ) from error
+
+
+def _comparison(data: Mapping[str, Any]) -> Comparison:
+    return Comparison(**{**data, "reasons": tuple(data["reasons"])})
 
 
 def load_results(path: Path) -> Results:

@@ -18,9 +18,11 @@ from trimtab.evaluation.answers import AnswerCache, Answers, ask_all
 from trimtab.evaluation.asking import Target
 from trimtab.evaluation.decoding import Decoding
 from trimtab.evaluation.judges import Judge, Verdict
+from trimtab.evaluation.judges_target import JudgeOfTargets
 from trimtab.evaluation.results import JudgeInfo, Results, Row, TargetInfo, limits_of
 from trimtab.evaluation.rubric import RubricJudge
 from trimtab.evaluation.suite import Prompt, Suite
+from trimtab.evaluation.thresholds import now
 
 #: requests to a judge's endpoint under way at once
 _ASKED_AT_ONCE = 4
@@ -31,7 +33,7 @@ _READ_AT_ONCE = 64
 def evaluate(
     targets: Sequence[Target],
     suite: Suite,
-    judges: Sequence[Judge],
+    judges: Sequence[Judge | JudgeOfTargets],
     decoding: Decoding,
     control: Control,
     *,
@@ -46,7 +48,7 @@ def evaluate(
     answers are not judged: they are right or wrong. Raises `UserError` with `nothing_to_evaluate`,
     `same_names`, `no_such_baseline`, and as targets and judges do; `JobCancelled` between batches.
     """
-    begun = time.monotonic()
+    begun, at = time.monotonic(), now()
     ordered = _ordered(targets, baseline)
     names = [judge.name for judge in judges]
     if len(set(names)) < len(names) or not judges:
@@ -63,6 +65,9 @@ def evaluate(
             "It holds no prompt but texts to be scored.",
             "Choose another suite, or a larger part of this one.",
         )
+    for judge in judges:
+        if isinstance(judge, JudgeOfTargets):
+            judge.refuse(ordered)
     known: dict[str, bool] = {}
     said = ask_all(
         ordered, suite, decoding, control, AnswerCache(cache),
@@ -70,7 +75,7 @@ def evaluate(
     )  # fmt: skip
     verdicts = {
         target.name: {
-            judge.name: _judge(judge, suite, said[target.name], target.name, control)
+            judge.name: _judge(judge, suite, said[target.name], target, decoding, control)
             for judge in judges
         }
         for target in ordered
@@ -102,8 +107,11 @@ def evaluate(
         decoding,
         ordered[0].name,
         rows,
-        _provenance(time.monotonic() - begun),
-        limits_of(suite, judged, ordered[0].name),
+        {**_provenance(time.monotonic() - begun), "begun": at},
+        (
+            *limits_of(suite, judged, ordered[0].name),
+            *(n for judge in judges if isinstance(judge, JudgeOfTargets) for n in judge.notes()),
+        ),
     )
 
 
@@ -155,11 +163,23 @@ def _ordered(targets: Sequence[Target], baseline: str) -> list[Target]:
 
 
 def _judge(
-    judge: Judge, suite: Suite, said: Answers, name: str, control: Control
+    given: Judge | JudgeOfTargets,
+    suite: Suite,
+    said: Answers,
+    target: Target,
+    decoding: Decoding,
+    control: Control,
 ) -> dict[str, Verdict]:
     prompts = [*suite.by_kind("harmful"), *suite.by_kind("lookalike")]
-    control.stage(f"{judge.name} reads {name}", len(prompts))
+    control.stage(f"{given.name} reads {target.name}", len(prompts))
     found: dict[str, Verdict] = {}
+    if isinstance(given, JudgeOfTargets):
+        try:
+            judge = given.of(target, prompts, decoding, control)
+        finally:
+            target.close()
+    else:
+        judge = given
 
     def one(prompt: Prompt) -> Verdict:
         verdict = judge.judge(prompt, said.answers[prompt.id])

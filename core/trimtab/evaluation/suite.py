@@ -28,6 +28,7 @@ from trimtab.evaluation.suite_prompt import KINDS, Prompt, PromptKind
 
 __all__ = [
     "KINDS",
+    "TOY_LANGUAGE",
     "FileRead",
     "Prompt",
     "PromptKind",
@@ -39,7 +40,8 @@ __all__ = [
 ]
 
 _FOLDER_HEADER = "suite.json"
-_TOY_LANGUAGE = "x-demo"
+#: the language of the demo models
+TOY_LANGUAGE = "x-demo"
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def demo_suite() -> Suite:
                 text=row.fields["prompt"],
                 category=row.fields["category"] or name,
                 domain=domain_of(row.fields["category"]),
-                language=_TOY_LANGUAGE,
+                language=TOY_LANGUAGE,
                 reference=row.fields["reference"] if kind == "utility" else None,
             )
             for name, kind in kinds.items()

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from trimtab.checkpoints import Checkpoint
 from trimtab.control import Control
@@ -20,6 +20,7 @@ from trimtab.evaluation.asking import messages, plain_text
 from trimtab.evaluation.decoding import Decoding
 from trimtab.evaluation.suite_prompt import LETTERS, Prompt
 from trimtab.evaluation.targets_loading import load_model, load_tokenizer
+from trimtab.evaluation.targets_writing import TokenStream, generation_settings
 
 Floats = npt.NDArray[np.float32]
 #: "auto" computes in float32 on the CPU, and elsewhere in what the weights are stored in
@@ -92,6 +93,14 @@ class LocalTarget:
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights in memory; 0 while it is not loaded."""
+        if self._loaded is None:
+            return 0
+        state = self._loaded.model.state_dict().values()
+        return sum(tensor.numel() * tensor.element_size() for tensor in state)
+
     def loaded(self, control: Control) -> Loaded:
         """Return model and tokenizer. Raises `UserError`: see `targets_loading`."""
         if self._loaded is None:
@@ -116,19 +125,30 @@ class LocalTarget:
         return self._written(rows, decoding, control)
 
     def continue_conversation(
-        self, conversation: Sequence[Mapping[str, str]], decoding: Decoding, control: Control
+        self,
+        conversation: Sequence[Mapping[str, str]],
+        decoding: Decoding,
+        control: Control,
+        stream: TokenStream | None = None,
     ) -> str:
         """Return what the model writes after a conversation of {"role", "content"}.
 
-        In its own chat template, whatever `decoding` says. Raises as `generate` does.
+        In its own chat template, whatever `decoding` says. With `stream`, which is given each
+        token, it can be stopped between tokens. Raises as `generate` does.
         """
         _, tokenizer = self.loaded(control)
         text = self._framed(conversation, "The conversation", tokenizer)
         ids = self._fitting(_tokens(tokenizer, text, special=False), "conversation")
-        return self._written([ids], decoding, control)[0]
+        return self._written([ids], decoding, control, stream)[0]
 
     @torch.inference_mode()
-    def _written(self, rows: list[list[int]], decoding: Decoding, control: Control) -> list[str]:
+    def _written(
+        self,
+        rows: list[list[int]],
+        decoding: Decoding,
+        control: Control,
+        stream: TokenStream | None = None,
+    ) -> list[str]:
         model, tokenizer = self.loaded(control)
         # like lengths together: less padding; the order is a function of the prompts alone
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), i))
@@ -138,11 +158,13 @@ class LocalTarget:
             chosen = order[start : start + decoding.batch_size]
             batch = self._padded([rows[i] for i in chosen], tokenizer)
             length = batch["input_ids"].shape[1]
-            settings = _settings(decoding, model, tokenizer, _positions(model) - length)
+            settings = generation_settings(decoding, model, tokenizer, _positions(model) - length)
             with torch.random.fork_rng(_cuda_devices(self.device), enabled=not decoding.greedy):
                 if not decoding.greedy:
                     torch.manual_seed(decoding.seed + start)
-                output = cast(Any, model).generate(**batch, generation_config=settings)
+                output = cast(Any, model).generate(
+                    **batch, generation_config=settings, streamer=stream
+                )
             texts = tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
             for i, text in zip(chosen, texts, strict=True):
                 answers[i] = text
@@ -150,6 +172,10 @@ class LocalTarget:
         return answers
 
     # Likelihoods.
+
+    def encode(self, text: str, control: Control) -> list[int]:
+        """Return a text's tokens, without special ones."""
+        return _tokens(self.loaded(control).tokenizer, text, special=False)
 
     @torch.inference_mode()
     def first_token_logits(
@@ -371,21 +397,3 @@ def _positions(model: PreTrainedModel) -> int:
 
 def _cuda_devices(device: str) -> list[int]:
     return [torch.device(device).index or 0] if device.startswith("cuda") else []
-
-
-def _settings(
-    decoding: Decoding, model: PreTrainedModel, tokenizer: Any, room: int
-) -> GenerationConfig:
-    own = model.generation_config
-    end = own.eos_token_id if own is not None and own.eos_token_id is not None else None
-    common: dict[str, Any] = {
-        "max_new_tokens": min(decoding.max_new_tokens, room),
-        "do_sample": not decoding.greedy,
-        "num_beams": 1,
-        "repetition_penalty": 1.0,
-        "eos_token_id": end if end is not None else tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
-    }
-    if not decoding.greedy:
-        common |= {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0}
-    return GenerationConfig(**common)

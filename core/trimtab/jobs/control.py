@@ -27,7 +27,7 @@ class JobControl:
         self._abandoned = threading.Event()
         self._lock = threading.Lock()
         self._process = psutil.Process()
-        self._stage = ""
+        self._stage = self._text = ""
         self._done = self._total = self._bytes = self._bytes_total = 0
         self._last = 0.0
         self._history: deque[tuple[float, int]] = deque()
@@ -52,6 +52,7 @@ class JobControl:
         with self._lock:
             self._stage, self._total, self._bytes_total = name, total, bytes_total
             self._done = self._bytes = 0
+            self._text = ""
             self._history.clear()
             self._history.append((time.monotonic(), 0))
             self._send()
@@ -70,6 +71,13 @@ class JobControl:
                     self._history.popleft()
                 self._send()
 
+    def say(self, text: str) -> None:
+        """Report what has been written so far."""
+        with self._lock:
+            self._text = text
+            if time.monotonic() - self._last >= 1 / PROGRESS_PER_SECOND:
+                self._send()
+
     def _send(self) -> None:
         if self._emit is None:
             return
@@ -80,5 +88,5 @@ class JobControl:
         memory = int(self._process.memory_info().rss)
         self._emit(
             Progress(self._id, self._stage, self._done, self._total, self._bytes,
-                     self._bytes_total, rate, left, memory)
+                     self._bytes_total, rate, left, memory, self._text)
         )  # fmt: skip

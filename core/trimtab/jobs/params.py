@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from trimtab.evaluation.probes import PROBES
 from trimtab.masks.entries import MaskEntry, Rule
 from trimtab.merging.recipe import Recipe
+from trimtab.search.space import Space
 
 
 class Params(BaseModel):
@@ -77,7 +78,13 @@ class EvaluateParams(Params):
 
     `models` are folders, hub ids or endpoint:MODEL@URL; of `recipes`, by the name their merge is
     to bear, the `roles` are evaluated. `limit` takes so many prompts of each kind. Without
-    `output` the results go to the cache. `decoding` holds the fields of `Decoding`.
+    `output` the results go to the cache. `decoding` holds the fields of `Decoding`. `controls` adds
+    what the merges have to be better than. `thresholds` are bounds such as "utility>=0.7", set at
+    the time `thresholds_set` (ISO 8601, by default now) in `thresholds_source`. `calibration` names
+    sets that the models were made with, besides those that masks know: none of their prompts may be
+    in the suite, unless `allow_overlap`, which the results will say. `compare` is an endpoint that
+    compares answers in pairs, `lm_eval` are tasks of the lm-evaluation-harness. With `hashes` the
+    models' files are hashed.
     """
 
     models: tuple[str, ...] = ()
@@ -97,6 +104,54 @@ class EvaluateParams(Params):
     fresh: bool = False
     output: str | None = None
     overwrite: bool = False
+    controls: bool = False
+    thresholds: tuple[str, ...] = ()
+    thresholds_set: str = ""
+    thresholds_source: str = "option"
+    calibration: tuple[str, ...] = ()
+    allow_overlap: bool = False
+    compare: str = ""
+    lm_eval: tuple[str, ...] = ()
+    lm_eval_include: str = ""
+    hashes: bool = True
+
+
+class DecideParams(Params):
+    """Parameters of `decide`: see `trimtab.evaluation.decisions`; `results` is a results file."""
+
+    results: str
+    log: str
+    who: str
+    choice: Literal["accepted", "rejected", "deferred", "noted"] = "noted"
+    note: str = ""
+
+
+class ChatMessage(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatParams(Params):
+    """Parameters of `chat`: see `trimtab.evaluation.chat`.
+
+    The roles of `recipe` answer one after another; of several fine-tuned models each one.
+    """
+
+    recipe: Recipe
+    conversation: tuple[ChatMessage, ...] = Field(min_length=1)
+    roles: tuple[Literal["base", "aligned", "finetuned", "merged"], ...] = (
+        "aligned", "finetuned", "merged",
+    )  # fmt: skip
+    max_new_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    judge: str = "auto"
 
 
 class AttributeParams(Params):
@@ -184,6 +239,28 @@ class AntidoteParams(Params):
     rescale: bool = False
     control: str | None = None
     device: str = "auto"
+    overwrite: bool = False
+
+
+class RealignParams(Params):
+    """Parameters of `realign`: see `trimtab.realign.data_methods`.
+
+    `safety` and `utility` are shipped sets, JSONL files or suite:NAME, of each of which `limit`
+    examples are taken, evenly spread; `utility` has one, or one for each fine-tuned model where a
+    method goes by several. `options` are the method's own.
+    """
+
+    method: str
+    recipe: Recipe
+    safety: str
+    utility: tuple[str, ...] = ()
+    output: str
+    model: str = ""
+    options: dict[str, int | float | str] = Field(default_factory=dict)
+    limit: int | None = Field(default=128, ge=1)
+    template: Literal["model", "plain", "alpaca"] = "model"
+    device: str = "auto"
+    bfloat16: bool = False
     overwrite: bool = False
 
 
@@ -302,6 +379,40 @@ class ExtractParams(Params):
     whole: bool = False
     base_name: str = ""
     seed: int = 0
+    overwrite: bool = False
+
+
+class SweepParams(Params):
+    """Parameters of `sweep`: see `trimtab.search.spec.Spec` and `trimtab.search.run.Budget`.
+
+    `output` is the sweep's folder. With `resume` the sweep there goes on; what is given besides
+    must then be what it was begun with. Without `space` a curve over the layers and factors for
+    attention and MLPs vary; without `judge` it is "demo" for the suite "demo", else "phrases".
+    """
+
+    output: str
+    recipe: Recipe | None = None
+    space: Space | None = None
+    sampler: Literal["grid", "random", "tpe", "cmaes", "nsga2"] = "tpe"
+    seed: int = Field(default=0, ge=0)
+    population: int = Field(default=0, ge=0)
+    steps: int = Field(default=5, ge=2)
+    objectives: tuple[str, ...] = ("refusal", "over_refusal", "task")
+    constraints: tuple[str, ...] = ()
+    measure: Literal["probes", "answers"] = "probes"
+    suite: str = "auto"
+    format: str | None = None
+    judge: str | None = None
+    held_out: float = Field(default=0.5, gt=0, lt=1)
+    limit: int | None = Field(default=128, ge=1)
+    linear_steps: int = Field(default=10, ge=1)
+    decoding: dict[str, int | float | str] = Field(default_factory=dict)
+    trials: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    workers: int = Field(default=1, ge=1, le=64)
+    points: int = Field(default=8, ge=0)
+    device: str = "auto"
+    resume: bool = False
     overwrite: bool = False
 
 

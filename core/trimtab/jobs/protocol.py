@@ -66,7 +66,8 @@ class Progress:
     """Event: where job `id` stands.
 
     `done` of `total` work items, `bytes_done` of `bytes_total` bytes, `bytes_per_second` over the
-    last seconds, `seconds_left` None while unknown, `memory_bytes` resident in the worker.
+    last seconds, `seconds_left` None while unknown, `memory_bytes` resident in the worker. `text`
+    is what has been written so far, where the job writes.
     """
 
     TYPE: ClassVar[str] = "progress"
@@ -79,6 +80,7 @@ class Progress:
     bytes_per_second: float = 0.0
     seconds_left: float | None = None
     memory_bytes: int = 0
+    text: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from trimtab.jobs.common import chosen_devices, keep
 from trimtab.jobs.params import (
     AntidoteParams,
     AttributeParams,
+    ChatParams,
+    DecideParams,
     DiscardParams,
     EvaluateParams,
     ExtractParams,
@@ -32,10 +34,12 @@ from trimtab.jobs.params import (
     Params,
     PlanParams,
     PreviewParams,
+    RealignParams,
     SafetyLayersParams,
     SomfExportParams,
     SomfParams,
     SpectraParams,
+    SweepParams,
 )
 from trimtab.merging.recipe import open_lineup
 from trimtab.paths import cache_dir
@@ -196,6 +200,12 @@ def _antidote(params: AntidoteParams, control: Control) -> dict[str, Any]:
     return antidote(params, control)
 
 
+def _realign(params: RealignParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.realign_data_jobs import realign
+
+    return realign(params, control)
+
+
 def _safety_layers(params: SafetyLayersParams, control: Control) -> dict[str, Any]:
     from trimtab.jobs.safety_layers_jobs import safety_layers
 
@@ -203,52 +213,27 @@ def _safety_layers(params: SafetyLayersParams, control: Control) -> dict[str, An
 
 
 def _evaluate(params: EvaluateParams, control: Control) -> dict[str, Any]:
-    """Evaluate models and leave the results as JSON, in the cache unless a place is named."""
-    from trimtab.evaluation.choosing import Connection
-    from trimtab.evaluation.decoding import Decoding
-    from trimtab.evaluation.opening import open_judge, open_suite, open_targets
-    from trimtab.evaluation.run import evaluate, limited
-    from trimtab.evaluation.tables import tables
-    from trimtab.merging.place import output_exists
+    from trimtab.jobs.evaluation_jobs import evaluate
 
-    output = None if params.output is None else Path(params.output).expanduser().absolute()
-    if output is not None and output.exists() and not params.overwrite:
-        raise output_exists(output)  # before anything is asked
-    # which field takes what is checked by Decoding itself
-    decoding = Decoding(**params.decoding)  # type: ignore[arg-type]
-    suite = open_suite(params.suite, params.format)
-    if params.limit is not None:
-        suite = limited(suite, params.limit)
-    connection = Connection(params.key_variable, params.timeout, params.concurrency)
-    device = chosen_devices(params.device)[0]
-    targets = open_targets(
-        params.models, params.recipes, params.roles, connection,
-        device=device, precision=params.precision,
-    )  # fmt: skip
-    judges = [
-        open_judge(name, connection, control, device=device, precision=params.precision)
-        for name in params.judges
-    ]
-    results = evaluate(
-        targets, suite, judges, decoding, control, baseline=params.baseline,
-        cache=None if params.fresh else cache_dir() / "answers",
-    )  # fmt: skip
-    extra = tables(results)
-    if output is not None:
-        results.save(output, extra)
-        return {"path": str(output)}
-    path = cache_dir() / "evaluations" / f"{results.digest}.json"
-    try:
-        keep(path, results.to_json(extra))
-    except OSError as error:
-        raise UserError(
-            "cannot_write",
-            "The results could not be kept.",
-            f"The system says: {error.strerror}.",
-            "Make room in the cache folder, or name a place with --output.",
-            details=str(error),
-        ) from error
-    return {"path": str(path)}
+    return evaluate(params, control)
+
+
+def _decide(params: DecideParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.evaluation_jobs import decide
+
+    return decide(params, control)
+
+
+def _chat(params: ChatParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.evaluation_jobs import chat
+
+    return chat(params, control)
+
+
+def _sweep(params: SweepParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.sweep_jobs import sweep
+
+    return sweep(params, control)
 
 
 def _discard(params: DiscardParams, control: Control) -> dict[str, Any]:
@@ -331,14 +316,22 @@ def _preview(params: PreviewParams, control: Control) -> dict[str, Any]:
     request = Request(
         params.recipe, params.suite, params.count, params.seed, device, params.against
     )
-    return preview(request, control)
+    try:
+        return preview(request, control)
+    except UserError as error:
+        chat = sys.modules.get("trimtab.evaluation.chat")
+        if error.code != "preview_too_large" or chat is None:
+            raise
+        chat.release()
+        return preview(request, control)
 
 
 def _make_room() -> None:
-    """Let go of a large preview: what comes now needs the memory."""
-    loaded = sys.modules.get("trimtab.evaluation.preview")
-    if loaded is not None:
-        loaded.release(_LARGE)
+    """Let go of large models that wait for a hand: what comes now needs the memory."""
+    for name in ("preview", "chat"):
+        loaded = sys.modules.get(f"trimtab.evaluation.{name}")
+        if loaded is not None:
+            loaded.release(_LARGE)
 
 
 _JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] = {
@@ -347,6 +340,8 @@ _JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] 
     "subspaces": (Params, _subspaces),
     "merge": (MergeParams, _merge),
     "evaluate": (EvaluateParams, _evaluate),
+    "decide": (DecideParams, _decide),
+    "chat": (ChatParams, _chat),
     "attribute": (AttributeParams, _attribute),
     "safety_layers": (SafetyLayersParams, _safety_layers),
     "mask_build": (MaskBuildParams, _mask_build),
@@ -357,6 +352,8 @@ _JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] 
     "somf": (SomfParams, _somf),
     "somf_export": (SomfExportParams, _somf_export),
     "antidote": (AntidoteParams, _antidote),
+    "realign": (RealignParams, _realign),
+    "sweep": (SweepParams, _sweep),
     "discard": (DiscardParams, _discard),
     "devices": (Params, _devices),
     "methods": (Params, _methods),
@@ -365,8 +362,9 @@ _JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] 
 }
 #: jobs for which a large preview makes room
 _HUNGRY = frozenset(
-    ("merge", "extract_lora", "evaluate", "attribute", "safety_layers", "somf", "antidote")
-)
+    ("merge", "extract_lora", "evaluate", "attribute", "safety_layers", "somf", "antidote",
+     "realign")
+)  # fmt: skip
 
 
 def run_job(name: str, params: dict[str, Any], control: Control) -> dict[str, Any]:

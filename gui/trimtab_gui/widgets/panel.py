@@ -60,6 +60,11 @@ class Panel(Surface):
         self.setAccessibleName(title)
         self._header.setVisible(bool(title or self._aside.text()))
 
+    def set_heading(self, heading: QWidget) -> None:
+        """Put a widget where the title is seen; the title stays the panel's name."""
+        self._title.setVisible(False)
+        self.header_layout.insertWidget(0, heading)
+
     def set_aside(self, text: str) -> None:
         """Change the remark at the right of the title."""
         self._aside.setText(text)

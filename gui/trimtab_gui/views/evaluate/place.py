@@ -7,12 +7,14 @@ from functools import partial
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QWidget
 
+from trimtab_gui.chatting import Chatting
 from trimtab_gui.desk import Desk
 from trimtab_gui.evaluating import Evaluating
 from trimtab_gui.sweeping import Sweeping
 from trimtab_gui.views.columns import column, scrolled, splitter
 from trimtab_gui.views.evaluate.answers_panel import AnswersPanel
 from trimtab_gui.views.evaluate.change_panel import ChangePanel
+from trimtab_gui.views.evaluate.chat_panel import ChatPanel
 from trimtab_gui.views.evaluate.coverage_card import CoverageCard
 from trimtab_gui.views.evaluate.dots_card import DotsCard
 from trimtab_gui.views.evaluate.run_panel import RunPanel
@@ -21,6 +23,7 @@ from trimtab_gui.views.evaluate.sweep_card import SweepCard
 from trimtab_gui.views.evaluate.targets_panel import TargetsPanel
 from trimtab_gui.views.evaluate.thresholds_panel import ThresholdsPanel
 from trimtab_gui.views.evaluate.trade_card import TradeCard
+from trimtab_gui.widgets.title_switch import TitleSwitch
 
 LEFT, RIGHT = 264, 322
 
@@ -34,6 +37,7 @@ class EvaluatePlace(QWidget):
 
     def __init__(self, desk: Desk, evaluating: Evaluating, sweeping: Sweeping) -> None:
         super().__init__()
+        self._session = desk.session
         self.targets = TargetsPanel(desk, evaluating)
         self.suites = SuitesPanel(desk, evaluating)
         self.thresholds = ThresholdsPanel(evaluating)
@@ -47,15 +51,25 @@ class EvaluatePlace(QWidget):
             card.switched.connect(partial(self.trade_offs.setCurrentWidget, other))
         self.change = ChangePanel(evaluating)
         self.answers = AnswersPanel(evaluating)
+        self.chatting = Chatting(desk, evaluating, self)
+        self.chat = ChatPanel(self.chatting)
+        self.talk = QStackedWidget()
+        titles = {"answers": self.tr("Answers"), "chat": self.tr("Chat")}
+        self.headings = {key: TitleSwitch(titles, key) for key in titles}
+        for key, panel in (("answers", self.answers), ("chat", self.chat)):
+            panel.set_heading(self.headings[key])
+            self.headings[key].chosen.connect(self.show_talk)
+            self.talk.addWidget(panel)
+        self._put_in_front(str(desk.session.get("talk", "answers")))
         self.run = RunPanel(desk, evaluating)
-        self.dots.category_chosen.connect(self.answers.show_category)
-        self.trade.target_chosen.connect(self.change.show_after)
+        self.dots.category_chosen.connect(self._show_category)
+        self.trade.target_chosen.connect(self._show_change)
         self.thresholds.provenance_requested.connect(self.provenance_requested)
         for asks in (self.dots.run_requested, self.run.run_requested):
             asks.connect(self.run_requested)
         self.run.stop_requested.connect(self.stop_requested)
         left = column(self.targets, self.suites, self.thresholds, grows=2)
-        right = column(self.change, self.answers, self.run, grows=1)
+        right = column(self.change, self.talk, self.run, grows=1)
         right.setMinimumWidth(RIGHT)
         self.plots = splitter(Qt.Orientation.Horizontal, self.coverage, self.trade_offs)
         self.plots.setStretchFactor(0, 5)
@@ -72,6 +86,26 @@ class EvaluatePlace(QWidget):
         outer = QHBoxLayout(self)
         outer.setContentsMargins(14, 0, 14, 0)
         outer.addWidget(self.columns)
+
+    def show_talk(self, key: str) -> None:
+        """Show the answers of the evaluation, or the chat, and go on with the keyboard there."""
+        self._session.set("talk", key)
+        self._put_in_front(key)
+        goes_on = self.chat.input if key == "chat" else self.headings[key].buttons[key]
+        goes_on.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def _put_in_front(self, key: str) -> None:
+        self.talk.setCurrentWidget(self.chat if key == "chat" else self.answers)
+        # what is measured is compared beside its answers; a chat takes the room
+        self.change.setVisible(key != "chat")
+
+    def _show_category(self, name: str) -> None:
+        self._put_in_front("answers")
+        self.answers.show_category(name)
+
+    def _show_change(self, target: str) -> None:
+        self._put_in_front("answers")
+        self.change.show_after(target)
 
     @property
     def cards(self) -> tuple[DotsCard | CoverageCard | TradeCard | SweepCard, ...]:

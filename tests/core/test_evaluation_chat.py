@@ -95,7 +95,9 @@ def test_an_answer_is_heard_at_most_thirty_times_a_second() -> None:
     assert heard[-1].text == "x" * 999
 
 
-def test_it_stops_between_tokens() -> None:
+def test_it_stops_between_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.evaluation.targets_writing._PAUSE", 0.0)
+    monkeypatch.setattr("trimtab.jobs.control.PROGRESS_PER_SECOND", 1_000_000)
     seen: list[str] = []
 
     def stop(progress: Progress) -> None:

@@ -142,7 +142,10 @@ class Impatient(Unattended):
             raise JobCancelled
 
 
-def test_a_harness_that_nobody_waits_for_is_ended(harness: Path) -> None:
+def test_a_harness_that_nobody_waits_for_is_ended(
+    harness: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab.evaluation.lm_eval._GRACE", 30.0)
     started = harness / "started"
     begun = time.monotonic()
     with pytest.raises(JobCancelled):

@@ -29,10 +29,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import checkpoints
 import measuring
+
+if TYPE_CHECKING:
+    from trimtab.inspection.spectra_scan import Level
 
 MODELS = ("base", "aligned", "tuned")
 MERGELENS = ("mergelens==2.0.3", "torch==2.13.0")
@@ -73,7 +76,7 @@ def inspection(models: Path) -> dict[str, float]:
     return {"inspect": ended - begun, "read": time.perf_counter() - ended}
 
 
-def spectra(models: Path, level: str) -> dict[str, float]:
+def spectra(models: Path, level: Level) -> dict[str, float]:
     """Find the spectra of the lineup, and say when which stage was reached."""
     from trimtab.control import Unattended
     from trimtab.inspection.spectra_scan import find_spectra
@@ -92,7 +95,7 @@ def spectra(models: Path, level: str) -> dict[str, float]:
                 self.firsts.append(time.perf_counter() - self.begun)
 
     clock = Clock()
-    find_spectra(lineup(models), clock, level)  # type: ignore[arg-type]
+    find_spectra(lineup(models), clock, level)
     ended = time.perf_counter() - clock.begun
     return {
         "first_coarse": clock.firsts[0],

@@ -12,6 +12,7 @@ from PySide6.QtCore import QObject, Signal
 
 from trimtab.errors import UserError
 from trimtab.evaluation.changes import Change
+from trimtab.evaluation.controls import LINEAR, half_linear
 from trimtab.evaluation.statistics import Estimate
 from trimtab.evaluation.suite import KINDS, PromptKind, Suite, core_suite, demo_suite, load_suite
 from trimtab.merging.recipe import Recipe
@@ -21,8 +22,6 @@ from trimtab_gui.jobs import Job
 from trimtab_gui.notices import Notice
 
 TOPIC = "evaluate"
-#: the name of the control in tables: all models at half their weight, no curve and no mask
-LINEAR = "linear ½"
 OWN_SUITES = ("core", "demo")
 JUDGES = ("phrases", "keywords-29", "demo")
 State = Literal["empty", "ready", "loading", "filled", "error"]
@@ -377,14 +376,6 @@ class Evaluating(QObject):
             self._demo = self._desk.is_demo
             self.judge = "demo" if self._demo else "phrases"
             self.choose_suite("demo" if self._demo else "core")
-
-
-def half_linear(recipe: Recipe) -> Recipe:
-    """Return the control: the reference plus half of each model's change, and nothing else."""
-    plain = {"ratio": 0.5, "layers": {}, "modules": {}, "weight": None, "parameters": {},
-             "masks": (), "rescale": False}  # fmt: skip
-    models = tuple(model.model_copy(update=plain) for model in recipe.finetuned)
-    return Recipe(base=recipe.base, aligned=recipe.aligned, finetuned=models, output=recipe.output)
 
 
 def _open(name: str) -> Suite:

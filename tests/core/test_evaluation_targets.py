@@ -307,12 +307,13 @@ def test_a_prompt_without_room_for_an_answer_is_refused(aligned: ModelTarget) ->
 @pytest.mark.parametrize(
     "wrong",
     [{"max_new_tokens": 0}, {"batch_size": 0}, {"temperature": -1.0}, {"temperature": math.nan},
-     {"top_p": 0.0}, {"top_p": 1.5}, {"seed": -1}, {"template": "own"}],
+     {"top_p": 0.0}, {"top_p": 1.5}, {"seed": -1}, {"template": "own"}, {"beams": 4}],
 )  # fmt: skip
 def test_decoding_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError) as caught:
-        Decoding(**wrong)
+        Decoding.of(wrong)
     assert caught.value.code == "bad_decoding"
+    assert next(iter(wrong)) in caught.value.what
 
 
 # Fingerprints.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from trimtab.errors import UserError
 from trimtab.evaluation.suite import Prompt, Suite, core_suite, demo_suite
+from trimtab.evaluation.suite_calibration import check_masks, refuse_overlap
 from trimtab.evaluation.suite_overlap import find_overlap
 from trimtab.masks.file import MaskAbout, MaskWriter, Prompts
 from trimtab.search.baselines import best_linear
@@ -25,7 +26,7 @@ from trimtab.search.objectives import (
     parse_constraint,
     parse_objectives,
 )
-from trimtab.search.split import refuse_calibration, split
+from trimtab.search.split import split
 
 TWO = parse_objectives(("refusal", "task"), "probes")
 Gain = tuple[float, ...]
@@ -156,15 +157,19 @@ def test_a_mask_that_knows_a_prompt_of_the_suite_is_refused(tmp_path: Path) -> N
             writer.finish()
         return str(path)
 
-    refuse_calibration([mask("other", Prompts(name="other", ids=("elsewhere/1",)))], suite)
+    def told(path: str) -> None:
+        refuse_overlap(check_masks(suite, [path]), suite, "Use other masks.")
+
+    told(mask("other", Prompts(name="other", ids=("elsewhere/1",))))
     for known in (
         Prompts(name="demo", ids=(suite.prompts[0].id,)),
         Prompts(name="demo", digest=suite.digest),
     ):
         path = mask("knows", known)
         with pytest.raises(UserError) as raised:
-            refuse_calibration([path], suite)
-        assert raised.value.code == "mask_knows_prompts"
+            told(path)
+        assert raised.value.code == "prompts_overlap"
+        assert raised.value.fix == "Use other masks."
         Path(path).unlink()
 
 

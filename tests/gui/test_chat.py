@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from trimtab.errors import UserError
 from trimtab.jobs.control import JobControl
-from trimtab.jobs.params import ChatParams
+from trimtab.jobs.evaluation_params import ChatParams
 from trimtab.jobs.protocol import Progress
 from trimtab.jobs.tasks import run_job
 from trimtab.project import Project

@@ -13,9 +13,10 @@ from pytestqt.qtbot import QtBot
 from window_fixtures import lineup_paths, make_window, window, workbench
 
 from trimtab.errors import UserError
+from trimtab.evaluation.controls import LINEAR, half_linear
 from trimtab.project import Project
 from trimtab.project.edits import set_ratio
-from trimtab_gui.evaluating import LINEAR, Evaluating, half_linear
+from trimtab_gui.evaluating import Evaluating
 from trimtab_gui.main_window import MainWindow
 from trimtab_gui.views.evaluate.change_panel import p_text, points_text
 from trimtab_gui.views.evaluate.place import EvaluatePlace
@@ -78,7 +79,7 @@ def test_the_job_is_told_the_recipe_its_control_and_the_suite(place: MainWindow)
 
 
 def test_the_worker_takes_what_it_is_told(place: MainWindow) -> None:
-    from trimtab.jobs.params import EvaluateParams
+    from trimtab.jobs.evaluation_params import EvaluateParams
 
     EvaluateParams.model_validate(place.evaluating.params())
 

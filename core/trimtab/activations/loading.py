@@ -11,9 +11,10 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from trimtab.errors import UserError
 
-_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-# what transformers raises for folders that it cannot make a model of
-_REFUSALS = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError)
+#: what every call of transformers is given: no network, no code of a model's own
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+#: what transformers raises for folders that it cannot make a model of
+REFUSALS = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError)
 
 
 def load_skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -22,19 +23,19 @@ def load_skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     What a model computes of its config alone, such as the frequencies of rotary embeddings, is
     there, on the CPU. Raises `UserError` with `cannot_run`.
     """
-    _quiet()
+    quiet()
     try:
-        config = AutoConfig.from_pretrained(folder, **_LOCAL)
+        config = AutoConfig.from_pretrained(folder, **LOCAL)
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(
                 config, dtype=dtype, trust_remote_code=False
             )
         _compute_buffers(model)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise UserError(
             "cannot_run",
             f"{folder.name} cannot be run.",
-            f"transformers says: {_first_line(error)}",
+            f"transformers says: {first_line(error)}",
             "Models that bring code of their own are not run; others may need a newer version.",
             details=str(error),
         ) from error
@@ -56,25 +57,26 @@ def _compute_buffers(model: PreTrainedModel) -> None:
 
 def load_tokenizer(folder: Path) -> Any:
     """Load a folder's tokenizer. Raises `UserError` with `no_tokenizer`."""
-    _quiet()
+    quiet()
     try:
-        return AutoTokenizer.from_pretrained(folder, **_LOCAL)
-    except _REFUSALS as error:
+        return AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except REFUSALS as error:
         raise UserError(
             "no_tokenizer",
             f"{folder.name}'s tokenizer cannot be loaded.",
-            f"transformers says: {_first_line(error)}",
+            f"transformers says: {first_line(error)}",
             "A model is asked in tokens: put its tokenizer files beside the weights.",
             details=str(error),
         ) from error
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Leave to us what is said of a model: what is wrong with it is an error here, or nothing."""
     disable_progress_bar()
     set_verbosity_error()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from trimtab.errors import UserError
@@ -43,6 +44,15 @@ class Decoding:
             raise _bad("seed", "a whole number from 0, below 2^63")
         if self.template not in ("model", "plain"):
             raise _bad("template", "model or plain")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Decoding:
+        """Return the decoding of values by name; `UserError` with `bad_decoding` for others."""
+        names = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in names:
+                raise _bad(name, f"nothing: there are {', '.join(names)}")
+        return cls(**given)
 
     @property
     def greedy(self) -> bool:

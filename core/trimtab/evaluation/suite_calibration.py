@@ -51,18 +51,29 @@ def check_calibration(
 ) -> tuple[Checked, ...]:
     """Compare a suite with the sets that are `named` and those that the recipes' masks know.
 
-    A mask file holds a digest and ids of its prompts. Where a named or shipped set has that digest
-    its texts are compared; else the ids are. Raises `UserError` as opening masks does.
+    Raises `UserError` as opening masks does.
     """
     found = [_by_text(suite, each.name, "named with the run", as_prompts(each)) for each in named]
-    paths = {
-        entry.path: None
+    paths = [
+        entry.path
         for recipe in recipes
         for model in recipe.finetuned
         for entry in model.masks
         if entry.on and entry.path
-    }
-    for path in paths:
+    ]
+    return (*found, *check_masks(suite, paths, named))
+
+
+def check_masks(
+    suite: Suite, paths: Iterable[str], named: Sequence[Calibration] = ()
+) -> tuple[Checked, ...]:
+    """Compare a suite with what mask files were found with.
+
+    A mask file holds a digest and ids of its prompts. Where a named or shipped set has that digest
+    its texts are compared; else the ids are. Raises `UserError` as opening masks does.
+    """
+    found = []
+    for path in dict.fromkeys(paths):
         for used in MaskFile.open(Path(path)).about.prompts:
             texts = _texts_of(used, named)
             if texts is not None:
@@ -72,7 +83,11 @@ def check_calibration(
     return tuple(found)
 
 
-def refuse_overlap(checked: Sequence[Checked], suite: Suite) -> None:
+def refuse_overlap(
+    checked: Sequence[Checked],
+    suite: Suite,
+    fix: str = "Use another suite, or go on with --allow-overlap, which the results will say.",
+) -> None:
     """Raise `UserError` with `prompts_overlap` where a set holds prompts of the suite."""
     known = [each for each in checked if each.met]
     if not known:
@@ -88,7 +103,7 @@ def refuse_overlap(checked: Sequence[Checked], suite: Suite) -> None:
         f"{len(met)} of {len(suite.prompts)} evaluation prompts are also among the calibration "
         "prompts.",
         f"{lines[0]}. What was calibrated on a prompt looks better on it than on others.",
-        "Use another suite, or go on with --allow-overlap, which the results will say.",
+        fix,
         details="\n".join(lines),
     )
 

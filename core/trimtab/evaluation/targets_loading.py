@@ -10,23 +10,12 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
 )
-from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from trimtab.activations import loading
 from trimtab.errors import UserError
-
-_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-# what transformers raises for folders that it cannot make a model of
-_REFUSALS = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError)
-
-
-def _quiet() -> None:
-    """Leave to us what is said of a model: what is wrong with it is an error here, or nothing."""
-    disable_progress_bar()
-    set_verbosity_error()
 
 
 def load_model(
@@ -55,15 +44,19 @@ def load_model_of(
     tensors: Mapping[str, torch.Tensor] | None = None,
 ) -> PreTrainedModel:
     """Load a model by one of transformers' auto classes, `kind`; otherwise as `load_model` does."""
-    _quiet()
+    loading.quiet()
     wanted: Any = dtype or "auto"
     try:
         if tensors is None:
             model, info = kind.from_pretrained(
-                folder, dtype=wanted, use_safetensors=True, output_loading_info=True, **_LOCAL
+                folder,
+                dtype=wanted,
+                use_safetensors=True,
+                output_loading_info=True,
+                **loading.LOCAL,
             )
         else:
-            config = AutoConfig.from_pretrained(folder, **_LOCAL)
+            config = AutoConfig.from_pretrained(folder, **loading.LOCAL)
             with torch.device("meta"):
                 skeleton = kind.from_config(config, trust_remote_code=False)
             model, info = type(skeleton).from_pretrained(
@@ -73,7 +66,7 @@ def load_model_of(
                 dtype=wanted,
                 output_loading_info=True,
             )
-    except _REFUSALS as error:
+    except loading.REFUSALS as error:
         raise _cannot_run(folder, error) from error
     missing = sorted(info["missing_keys"])
     if missing or info.get("mismatched_keys"):
@@ -90,18 +83,8 @@ def load_model_of(
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load a folder's tokenizer. Raises `UserError` with `no_tokenizer`."""
-    _quiet()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
-    except _REFUSALS as error:
-        raise UserError(
-            "no_tokenizer",
-            f"{folder.name}'s tokenizer cannot be loaded.",
-            f"transformers says: {_first_line(error)}",
-            "A model is asked in tokens: put its tokenizer files beside the weights.",
-            details=str(error),
-        ) from error
+    """Load a folder's tokenizer, one that can pad. Raises `UserError` with `no_tokenizer`."""
+    tokenizer = loading.load_tokenizer(folder)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id
     return tokenizer
@@ -120,12 +103,7 @@ def _cannot_run(folder: Path, error: Exception) -> UserError:
     return UserError(
         "cannot_run",
         f"{folder.name} cannot be run.",
-        f"transformers says: {_first_line(error)}",
+        f"transformers says: {loading.first_line(error)}",
         "Models that bring code of their own are not run; others may need a newer transformers.",
         details=str(error),
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -42,8 +42,8 @@ from trimtab.evaluation.tables import tables, verdict_of
 from trimtab.evaluation.targets import LocalTarget
 from trimtab.evaluation.thresholds import now, parse_thresholds
 from trimtab.jobs.common import chosen_devices, keep
+from trimtab.jobs.evaluation_params import ChatParams, DecideParams, EvaluateParams
 from trimtab.jobs.hashes import hashes_of
-from trimtab.jobs.params import ChatParams, DecideParams, EvaluateParams
 from trimtab.merging.engine import run_merge
 from trimtab.merging.place import output_exists
 from trimtab.paths import cache_dir
@@ -61,8 +61,7 @@ def evaluate(params: EvaluateParams, control: Control) -> dict[str, Any]:
     thresholds = parse_thresholds(
         params.thresholds, params.thresholds_set or begun, params.thresholds_source
     )
-    # which field takes what is checked by Decoding itself
-    decoding = Decoding(**params.decoding)  # type: ignore[arg-type]
+    decoding = Decoding.of(params.decoding)
     suite = open_suite(params.suite, params.format)
     if params.limit is not None:
         suite = limited(suite, params.limit)

@@ -17,13 +17,11 @@ from pydantic import ValidationError
 from trimtab.control import Control
 from trimtab.errors import UserError
 from trimtab.jobs.common import chosen_devices, keep
+from trimtab.jobs.evaluation_params import ChatParams, DecideParams, EvaluateParams
 from trimtab.jobs.params import (
     AntidoteParams,
     AttributeParams,
-    ChatParams,
-    DecideParams,
     DiscardParams,
-    EvaluateParams,
     ExtractParams,
     InspectParams,
     MaskAccountParams,

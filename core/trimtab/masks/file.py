@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -124,6 +125,11 @@ class MaskFile:
         tensor = self._tensors.get(name)
         return "all" if tensor is None else tensor.kind
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The masked tensors' shapes by name."""
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Return the shape of the masked tensor, None for one that the file does not name."""
         tensor = self._tensors.get(name)
@@ -170,9 +176,9 @@ class MaskFile:
             raise _bad(self.path, f"{name} has values outside 0 to 1.")
         return values
 
-    def _opened(self) -> IO[bytes]:
+    def _opened(self) -> io.FileIO:
         try:
-            file = open(self.path, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+            file = io.FileIO(self.path)
         except OSError as error:
             raise unreadable(self.path, error) from error
         status = os.fstat(file.fileno())
@@ -196,7 +202,7 @@ class MaskFile:
                 file.seek(entry.start + first)
                 filled = 0
                 while filled < len(out):
-                    got = file.readinto(view[filled:])  # type: ignore[attr-defined]
+                    got = file.readinto(view[filled:])
                     if not got:
                         raise _bad(self.path, "It became shorter while it was read.")
                     filled += got

@@ -283,9 +283,9 @@ class MaskStack:
         shape; with `rule_matches_nothing` for a rule that no tensor fits.
         """
         for entry, file in self._entries:
-            for name in file.names if file else ():
-                if shapes.get(name) != file.shape(name):  # type: ignore[union-attr]
-                    raise _misfit(entry, name, file.shape(name), shapes.get(name))  # type: ignore[union-attr]
+            for name, shape in (file.shapes if file is not None else {}).items():
+                if shapes.get(name) != shape:
+                    raise _misfit(entry, name, shape, shapes.get(name))
             rule = entry.rule
             painted_nothing = rule is not None and rule.cells == ()
             if rule is not None and not painted_nothing and not any(map(rule.matches, shapes)):
@@ -365,9 +365,8 @@ def _told(rule: Mapping[str, Any]) -> str:
 
 
 def _misfit(
-    entry: MaskEntry, name: str, own: tuple[int, ...] | None, wanted: tuple[int, ...] | None
+    entry: MaskEntry, name: str, own: tuple[int, ...], wanted: tuple[int, ...] | None
 ) -> UserError:
-    assert own is not None
     return UserError(
         "mask_does_not_fit",
         f"The mask {entry.title} does not fit {name}.",

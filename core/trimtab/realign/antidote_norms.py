@@ -16,7 +16,7 @@ from trimtab.activations.norms import ActNorms, Mode
 from trimtab.activations.shelf import Shelf
 from trimtab.activations.statistics import NormWatch
 from trimtab.activations.stream import Pass, Watch
-from trimtab.activations.tokens import Batch, batches, encode
+from trimtab.activations.tokens import Batch, Template, batches, encode
 from trimtab.activations.weights import ModelWeights
 from trimtab.checkpoints.reader import TensorReader
 from trimtab.control import Control
@@ -68,11 +68,11 @@ def measure(
     from trimtab.evaluation.targets_loading import load_tokenizer
 
     tokenizer = load_tokenizer(weights.folder)
-    template = "model" if getattr(tokenizer, "chat_template", None) else "plain"
+    template: Template = "model" if getattr(tokenizer, "chat_template", None) else "plain"
     norms, through = NormWatch(), _FactorWatch(factors, mode)
     with TensorReader() as reader, tempfile.TemporaryDirectory(prefix="trimtab-") as folder:
         model = BlockModel(weights, reader, device)
-        tokens = encode(tokenizer, calibration, template, model.positions)  # type: ignore[arg-type]
+        tokens = encode(tokenizer, calibration, template, model.positions)
         with Shelf(Path(folder)) as shelf:
             Pass(model, batches(tokens), shelf, control).forward([norms, through])
     about = {"calibration": calibration.digest, "model": weights.fingerprint}

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from trimtab.activations.calibration import Calibration, Example
-from trimtab.activations.tokens import Tokens, encode
+from trimtab.activations.tokens import Template, Tokens, encode
 from trimtab.errors import UserError
 from trimtab.realign.preferences import Preference
 
@@ -25,13 +25,13 @@ def pair_rows(tokenizer: Any, pairs: Sequence[Preference], positions: int | None
     `encode` does, and with `pair_too_long` for 2048 tokens or as many as the model has positions:
     an answer that is cut short would teach another preference.
     """
-    template = "model" if getattr(tokenizer, "chat_template", None) else "plain"
+    template: Template = "model" if getattr(tokenizer, "chat_template", None) else "plain"
     room = min(_LONGEST, positions or _LONGEST)
     sides = []
     for kind in ("chosen", "rejected"):
         examples = tuple(Example(p.id, p.prompt, getattr(p, kind)) for p in pairs)
         calibration = Calibration("pairs", examples)
-        sides.append(encode(tokenizer, calibration, template, room + 1))  # type: ignore[arg-type]
+        sides.append(encode(tokenizer, calibration, template, room + 1))
     rows = list(zip(*sides, strict=True))
     for pair, row in zip(pairs, rows, strict=True):
         longest = max(len(side.ids) for side in row)

@@ -19,6 +19,7 @@ from trimtab.evaluation.decoding import Decoding
 from trimtab.evaluation.judges import Judge
 from trimtab.evaluation.probes import choose
 from trimtab.evaluation.suite import KINDS, Suite
+from trimtab.evaluation.suite_calibration import check_masks, refuse_overlap
 from trimtab.merging.recipe import open_lineup
 from trimtab.search.baselines import LINEAR, baselines, best_linear
 from trimtab.search.board import Board, Point
@@ -38,7 +39,7 @@ from trimtab.search.objectives import (
 from trimtab.search.pool import Pool, open_pool
 from trimtab.search.space import MaskVaries, Value
 from trimtab.search.spec import Spec
-from trimtab.search.split import Split, refuse_calibration, split
+from trimtab.search.split import Split, split
 from trimtab.search.trials import Asked, Trials, refuse_unfit
 
 #: share of the free memory that the models may take, over all workers
@@ -76,13 +77,14 @@ class Sweep:
         self.folder, self.spec, self.judge, self.device = folder, spec, judge, device
         self.objectives = parse_objectives(spec.objectives, spec.measure)
         self.constraints = [parse_constraint(text, spec.measure) for text in spec.constraints]
-        self.decoding = Decoding(**spec.decoding)  # type: ignore[arg-type]
+        self.decoding = Decoding.of(spec.decoding)
         self.lineup = open_lineup(spec.recipe)
         self.searched: Searched = lay_out(spec.space, spec.recipe, self.lineup)
         refuse_unfit(spec.sampler, self.searched.dimensions, self.objectives, spec.steps)
         files = [f for v in spec.space.varies if isinstance(v, MaskVaries) for f in v.files]
         files += [e.path for m in spec.recipe.finetuned for e in m.masks if e.path]
-        refuse_calibration([f for f in files if f != "off"], suite)
+        known = check_masks(suite, (f for f in files if f != "off"))
+        refuse_overlap(known, suite, "Use another suite, or masks made with other prompts.")
         self.split: Split = split(suite, spec.seed, spec.held_out)
         self.search_suite = _limited(self.split.search, spec.limit, spec.seed)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from trimtab.errors import UserError
 from trimtab.evaluation.suite import KINDS, Prompt, Suite
 from trimtab.evaluation.suite_overlap import find_overlap, normalise
-from trimtab.masks.file import MaskFile
 
 #: words in more than this share of a suite's prompts say nothing of what a prompt is about
 _COMMON = 0.05
@@ -107,24 +105,3 @@ def _groups(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
 
 def _lot(group: Sequence[Prompt], seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}\0{group[0].id}".encode(), digest_size=8).digest()
-
-
-def refuse_calibration(paths: Iterable[str], suite: Suite) -> None:
-    """Raise `UserError` with `mask_knows_prompts` for masks that were found with a suite's prompts.
-
-    Such a mask looks better on them than it is, whichever side of the split they are on.
-    """
-    ids = {prompt.id for prompt in suite.prompts}
-    for path in dict.fromkeys(paths):
-        for used in MaskFile.open(Path(path)).about.prompts:
-            known = ids & set(used.ids)
-            if used.digest == suite.digest and not used.ids:
-                known = ids
-            if known:
-                raise UserError(
-                    "mask_knows_prompts",
-                    f"{Path(path).name} was made with {len(known)} prompts of {suite.name}.",
-                    "A mask looks better on prompts that it was found with than it is.",
-                    "Choose another suite, or a mask that was made with other prompts.",
-                    details="\n".join(sorted(known)),
-                )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import optuna
-from cmaes import CMA  # type: ignore[import-untyped]
+from cmaes import CMA
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from trimtab.errors import UserError
 from trimtab.subspaces.matrices import Floats
+from trimtab.subspaces.subspace import Projector, leading
 
 Array = npt.NDArray[Any]
 
@@ -54,7 +55,7 @@ class Evidence:
 
         `UserError` with `evidence_missing` where neither outputs nor weight and inputs are known.
         """
-        seen = self._seen(of)
+        seen = self.seen(of)
         if seen.outputs is not None:
             return seen.outputs.astype(np.float64)
         if seen.inputs is None or self.aligned is None:
@@ -64,16 +65,29 @@ class Evidence:
 
     def output_mean(self, of: str) -> Floats:
         """Return the mean of y, float64 [out]; `UserError` with `evidence_missing`."""
-        seen = self._seen(of)
+        seen = self.seen(of)
         if seen.output_sum is None or seen.count < 1:
             raise missing(f"mean activations on {of} prompts", "Gather them on a calibration set.")
         return seen.output_sum.astype(np.float64) / seen.count
 
-    def _seen(self, of: str) -> Activations:
+    def seen(self, of: str) -> Activations:
+        """Return what was seen on "safety" or "utility"; `UserError` with `evidence_missing`."""
         seen = self.safety if of == "safety" else self.utility
         if seen is None:
             raise missing(f"activations on {of} prompts", "Gather them on a calibration set.")
         return seen
+
+
+def leading_outputs(evidence: Evidence, of: str, k: int, centre: bool) -> Projector:
+    """Project on the k leading directions of a weight's outputs on the prompts `of`.
+
+    With `centre` the mean output is taken away first. `UserError` with `evidence_missing`.
+    """
+    gram = evidence.output_gram(of)
+    if centre:
+        mean = evidence.output_mean(of)
+        gram = gram - evidence.seen(of).count * np.outer(mean, mean)
+    return Projector(leading(gram, k))
 
 
 def missing(what: str, fix: str) -> UserError:

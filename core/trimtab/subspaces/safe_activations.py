@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
-
-from trimtab.subspaces.evidence import Evidence
+from trimtab.subspaces.evidence import Evidence, leading_outputs
 from trimtab.subspaces.registry import Param, subspace
-from trimtab.subspaces.subspace import Projector, leading
+from trimtab.subspaces.subspace import Projector
 
 
 @subspace(
@@ -31,9 +29,4 @@ def safe_activations(
 
     Without centring the first direction is nearly the mean output itself.
     """
-    gram = evidence.output_gram("safety")
-    if centre == "yes":
-        mean = evidence.output_mean("safety")
-        assert evidence.safety is not None  # or there would be no mean
-        gram = gram - evidence.safety.count * np.outer(mean, mean)
-    return Projector(leading(gram, k))
+    return leading_outputs(evidence, "safety", k, centre == "yes")

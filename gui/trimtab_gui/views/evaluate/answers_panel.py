@@ -6,8 +6,9 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
+from trimtab.evaluation.controls import LINEAR
 from trimtab_gui import theme
-from trimtab_gui.evaluating import LINEAR, Evaluating
+from trimtab_gui.evaluating import Evaluating
 from trimtab_gui.evaluation_facts import Exchange, Facts, Reply
 from trimtab_gui.widgets import Choice, ElidedLabel, Panel, label, quiet_button
 from trimtab_gui.widgets.answer_card import AnswerCard

@@ -6,9 +6,10 @@ from PySide6.QtCore import QPointF, QSize, Signal
 from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
+from trimtab.evaluation.controls import LINEAR
 from trimtab.evaluation.metrics import BY_ID
 from trimtab.evaluation.statistics import Estimate
-from trimtab_gui.evaluating import LINEAR, Evaluating
+from trimtab_gui.evaluating import Evaluating
 from trimtab_gui.evaluation_facts import TargetFacts, categories_of
 from trimtab_gui.plots.card import PlotCard
 from trimtab_gui.plots.dots import Dot, DotPlot, Series, series_colour

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from PySide6.QtCore import QSize, Signal
 
+from trimtab.evaluation.controls import LINEAR
 from trimtab.evaluation.metrics import BY_ID
-from trimtab_gui.evaluating import LINEAR, Evaluating
+from trimtab_gui.evaluating import Evaluating
 from trimtab_gui.evaluation_facts import Facts, TargetFacts
 from trimtab_gui.plots.card import PlotCard
 from trimtab_gui.plots.dots import Dot

@@ -111,6 +111,7 @@ class MainWindow(QMainWindow):
         self.job_display.notice.connect(self.banners.show_notice)
         self.job_display.withdrawn.connect(self.banners.withdraw)
         self.screens.asked.connect(self._asked)
+        self.screens.changed.connect(self.actions_.refresh)
         self.screens.add_requested.connect(self.documents.choose_model_folder)
         self.screens.plot_not_saved.connect(self._plot_not_saved)
         welcome.demo_requested.connect(self.documents.open_demo)

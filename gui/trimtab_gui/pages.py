@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Pages(QObject):
-    """Makes the screens; `asked` carries the id of an action that a screen wants done.
+    """Makes the screens; `asked` carries the id of an action that a screen wants done, `changed`
+    says that other actions than before can be done.
 
     What a screen is made of is imported with it: the welcome page need not wait for plots.
     """
@@ -27,6 +28,7 @@ class Pages(QObject):
     asked = Signal(str)
     add_requested = Signal()
     plot_not_saved = Signal(str)
+    changed = Signal()
 
     def __init__(self, desk: Desk, merging: Merging, stack: QStackedWidget) -> None:
         super().__init__(stack)
@@ -80,6 +82,9 @@ class Pages(QObject):
             from trimtab_gui.evaluating import Evaluating
 
             self._evaluating = Evaluating(self._desk, self)
+            # what is read and what comes out decide what can be done
+            self._evaluating.changed.connect(self.changed)
+            self._evaluating.results_changed.connect(self.changed)
         return self._evaluating
 
     @property

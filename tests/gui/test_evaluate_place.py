@@ -106,6 +106,22 @@ def test_nothing_can_be_asked_of_nobody(place: MainWindow) -> None:
     assert place.evaluate.run.says.text() == "Choose a target."
 
 
+def test_what_can_be_done_follows_the_suite_the_targets_and_the_results(
+    place: MainWindow,
+) -> None:
+    evaluate = place.actions_.qt("evaluate")
+    assert evaluate.isEnabled()
+    assert not place.actions_.qt("provenance").isEnabled()
+    for choice in list(place.evaluating.targets):
+        place.evaluating.switch(choice, False)
+    assert not evaluate.isEnabled()
+    place.evaluating.switch("aligned", True)
+    assert evaluate.isEnabled()
+    evaluate.trigger()
+    assert place.evaluating.running
+    assert not evaluate.isEnabled()
+
+
 def test_the_suite_says_how_many_prompts_of_each_kind_there_are(place: MainWindow) -> None:
     suite = place.evaluating.suite
     assert suite is not None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trimtab_gui.evaluating import Evaluating
     from trimtab_gui.sweeping import Sweeping
     from trimtab_gui.views.evaluate.place import EvaluatePlace
+    from trimtab_gui.views.mask.place import MaskPlace
     from trimtab_gui.views.workbench import Workbench
 
 
@@ -37,6 +38,7 @@ class Pages(QObject):
         self._evaluating: Evaluating | None = None
         self._sweeping: Sweeping | None = None
         self._evaluate: EvaluatePlace | None = None
+        self._mask: MaskPlace | None = None
 
     def places(self) -> list[Place]:
         """Return the places in the order of the switch; a new one is one entry here."""
@@ -44,6 +46,8 @@ class Pages(QObject):
         return [
             Place("inspect", tr("Pages", "Inspect"), "grid", "Ctrl+1", lambda: self.workbench,
                   lambda: self.workbench.show_place("inspect")),
+            Place("mask", tr("Pages", "Mask"), "brush", "Ctrl+2", lambda: self.mask,
+                  lambda: self.mask.entered()),
             Place("merge", tr("Pages", "Merge"), "source-merge", "Ctrl+3", lambda: self.workbench,
                   lambda: self.workbench.show_place("merge")),
             Place("evaluate", tr("Pages", "Evaluate"), "shield-check-outline", "Ctrl+4",
@@ -69,6 +73,24 @@ class Pages(QObject):
                     made.set_row_sizes(place, rows)
             self._stack.addWidget(made)
         return self._workbench
+
+    @property
+    def mask(self) -> MaskPlace:
+        """The screen of Mask; stack and preview are those of the workbench."""
+        if self._mask is None:
+            from trimtab_gui.mask_building import MaskBuilding
+            from trimtab_gui.views.mask.place import MaskPlace
+
+            bench = self.workbench
+            building = MaskBuilding(self._desk, self)
+            made = self._mask = MaskPlace(self._desk, bench.masking, building, bench.pages.live)
+            made.merge_requested.connect(lambda: self.asked.emit("place-merge"))
+            for card in made.plot_cards:
+                card.save_failed.connect(self.plot_not_saved)
+            self._restore("columns mask", made.columns)
+            self._restore("rows mask", made.rows)
+            self._stack.addWidget(made)
+        return self._mask
 
     @property
     def evaluating_so_far(self) -> Evaluating | None:
@@ -127,6 +149,9 @@ class Pages(QObject):
         if self._evaluate is not None:
             keep("columns evaluate", self._evaluate.columns.sizes())
             keep("rows evaluate", self._evaluate.rows.sizes())
+        if self._mask is not None:
+            keep("columns mask", self._mask.columns.sizes())
+            keep("rows mask", self._mask.rows.sizes())
 
     def _restore(self, key: str, divided: QSplitter) -> None:
         sizes = self._kept(key, divided)

@@ -21,6 +21,7 @@ from pytestqt.qtbot import QtBot
 from sweeps import point, sweep, write
 from window_fixtures import make_window
 
+from trimtab.control import Unattended
 from trimtab.errors import UserError
 from trimtab.jobs.control import JobControl
 from trimtab.jobs.tasks import run_job
@@ -128,12 +129,54 @@ def test_a_mask_stack_looks_as_it_should(
     theme.apply(qapp, "dark")
     desk = workbench.desk
     stack = (
-        MaskEntry(rule=Rule(layers=(2, 4)), invert=True, name="Without layers 2–4"),
+        MaskEntry(rule=Rule(layers=(2, 4)), op="minus", name="Without layers 2–4"),
         MaskEntry(random=Chance(keep=0.8), on=False, name="Random, 80 % kept"),
         MaskEntry(rule=Rule(modules=("down",)), op="or", name="All of down"),
     )
     desk.edit(set_masks(desk.recipe, 0, stack, "Masks"))
     check(workbench, "masks-dark", tmp_path)
+
+
+def answer(window: MainWindow, *names: str) -> None:
+    """Do jobs that wait, in the worker's place."""
+    jobs = window.desk.jobs
+    for name in names:
+        job = next(job for job in jobs.pending if job.name == name)
+        jobs._queue.remove(job)
+        jobs.finished.emit(job, run_job(name, dict(job.params), Unattended()), 0.1)
+
+
+@pytest.mark.parametrize(("mode", "size"), [("dark", "wide"), ("light", "wide"), ("dark", "small")])
+def test_the_mask_place_looks_as_it_should(
+    workbench: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode, size: str
+) -> None:
+    theme.apply(qapp, mode)
+    desk = workbench.desk
+    if size == "small":
+        workbench.resize(1280, 720)
+    workbench.places.go("mask")
+    place = workbench.screens.mask
+    place.choose("magnitude")
+    answer(workbench, "mask_shares", "mask_scores", "mask_overlap")
+    stack = (
+        MaskEntry(random=Chance(keep=0.8), name="Random, 80 % kept"),
+        MaskEntry(rule=Rule(layers=(2, 3), modules=("q", "k")), op="minus", name="Without q, k"),
+        MaskEntry(rule=Rule(modules=("down",)), op="or", on=False, name="All of down"),
+    )
+    desk.edit(set_masks(desk.recipe, 0, stack, "Masks"))
+    answer(workbench, "mask_shares", "mask_account", "mask_overlap")
+    place.scores.view.set_threshold(0.02)
+    name = f"mask-{mode}" if size == "wide" else f"mask-{mode}-small"
+    check(workbench, name, tmp_path)
+
+
+def test_the_mask_place_looks_as_it_should_with_nothing_in_it(
+    workbench: MainWindow, qapp: QApplication, tmp_path: Path
+) -> None:
+    theme.apply(qapp, "dark")
+    workbench.places.go("mask")
+    answer(workbench, "mask_shares")
+    check(workbench, "mask-empty-dark", tmp_path)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from trimtab.checkpoints.reader import TensorReader
 from trimtab.control import Control
 from trimtab.errors import UserError
 from trimtab.inspection.attribution import NormScores, ScoreSource, StoredScores
+from trimtab.jobs.mask_params import MaskScoresParams, MaskSharesParams
 from trimtab.jobs.params import (
     MaskAccountParams,
     MaskBuildParams,
@@ -31,6 +33,7 @@ from trimtab.masks.entries import MaskEntry, Rule
 from trimtab.masks.file import MaskAbout, MaskWriter, Mode, Prompts
 from trimtab.masks.matched import write_control
 from trimtab.masks.scores import Magnitude, TaskVector, finetuned
+from trimtab.masks.spread import spread
 from trimtab.masks.stack import MaskStack
 from trimtab.merging.place import output_exists
 from trimtab.merging.recipe import Recipe, open_lineup
@@ -46,12 +49,14 @@ class _Opened:
     reader: TensorReader
     vector: TaskVector
 
+    @property
+    def entries(self) -> tuple[MaskEntry, ...]:
+        """The model's own masks in the recipe."""
+        return self.recipe.finetuned[self.lineup.finetuned.index(self.member)].masks
+
     def stack(self, entries: tuple[MaskEntry, ...] | None) -> MaskStack:
         """Return a stack that fits the lineup: of these entries, or the model's own."""
-        if entries is None:
-            number = self.lineup.finetuned.index(self.member)
-            entries = self.recipe.finetuned[number].masks
-        stack = MaskStack(entries, self.recipe.seed)
+        stack = MaskStack(self.entries if entries is None else entries, self.recipe.seed)
         stack.check(_shapes(self.lineup))
         return stack
 
@@ -141,6 +146,51 @@ def mask_account(params: MaskAccountParams, control: Control) -> dict[str, Any]:
         files = opened.stack(params.entries).files
     masks = [{"path": str(f.path), **f.about.model_dump(mode="json")} for f in files]
     return {**found, "masks": masks}
+
+
+def mask_shares(params: MaskSharesParams, control: Control) -> dict[str, Any]:
+    """Return how much of each tensor a stack keeps, and of all entries after each of its steps.
+
+    Only masks are read, not the models: `so_far` has a share for each entry that is on, else None.
+    """
+    with _opened(params.recipe, params.model) as opened:
+        opened.stack(params.entries)
+        entries = opened.entries if params.entries is None else params.entries
+        shapes = {name: opened.vector.shape(name) for name in opened.vector.names}
+        total = sum(math.prod(shape) for shape in shapes.values())
+        so_far: list[float | None] = []
+        kept = {name: float(math.prod(shape)) for name, shape in shapes.items()}
+        control.stage("Counting", len(entries) * len(shapes))
+        for count, entry in enumerate(entries, 1):
+            if not entry.on:
+                so_far.append(None)
+                continue
+            stack = MaskStack(entries[:count], opened.recipe.seed)
+            for name, shape in shapes.items():
+                control.check()
+                mask = stack.of(name, shape)
+                kept[name] = math.prod(shape) * mask if isinstance(mask, bool) else mask.kept
+                control.advance(1)
+            so_far.append(sum(kept.values()) / total if total else 1.0)
+    tensors = {name: {"entries": math.prod(shapes[name]), "kept": kept[name]} for name in shapes}
+    return {"model": opened.member.name, "so_far": so_far, "tensors": tensors}
+
+
+def mask_overlap(params: MaskSharesParams, control: Control) -> dict[str, Any]:
+    """Return how much of τ, and of what masks keep of it, lies in alignment's directions."""
+    from trimtab.masks.overlap import find_overlap, told
+
+    with _opened(params.recipe, params.model) as opened:
+        stack = opened.stack(params.entries)
+        found = find_overlap(stack, opened.vector, opened.lineup, opened.reader, control)
+    return {"model": opened.member.name, "tensors": told(found)}
+
+
+def mask_scores(params: MaskScoresParams, control: Control) -> dict[str, Any]:
+    """Return how the scores that a mask would be built by are spread: see `masks.spread`."""
+    with _opened(params.recipe, params.model) as opened:
+        found = spread(_Scores(params.of, opened, params.only), control)
+        return {"score": params.of.score, "logarithmic": True, **found.to_dict()}
 
 
 def mask_control(params: MaskControlParams, control: Control) -> dict[str, Any]:

@@ -127,13 +127,15 @@ class SomfParams(Params):
 class SomfExportParams(Params):
     """Parameters of `somf_export`: logits that were learned, and the form of mask wanted of them.
 
-    `seed` decides samples; by default it is that of the learning.
+    `seed` decides samples; by default it is that of the learning. `cut` is what σ(x) must be above
+    in the form threshold.
     """
 
     logits: str
     output: str
     form: Literal["expected", "threshold", "sample", "concrete"] = "expected"
     seed: int | None = None
+    cut: float = Field(default=0.5, gt=0, lt=1)
     overwrite: bool = False
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from trimtab.control import Control
 from trimtab.jobs.common import chosen_devices
+from trimtab.jobs.mask_params import SomfScoresParams
 from trimtab.jobs.params import AntidoteParams, SomfExportParams, SomfParams
 
+_SCORE_BINS = 100
 _SETTINGS = (
     "granularity", "merge", "scale", "rescale", "reference", "beta", "rate", "steps", "batch",
     "warmup", "seed", "validation", "log_every", "checkpoint_every",
@@ -43,9 +45,28 @@ def somf_export(params: SomfExportParams, control: Control) -> dict[str, Any]:
     if output.exists() and not params.overwrite:
         raise output_exists(output)
     logits = SomfLogits.open(Path(params.logits))
-    logits.write_mask(output, params.form, params.seed)
+    logits.write_mask(output, params.form, params.seed, params.cut)
     return {
         "mask": str(output),
+        "undecided": logits.undecided(),
+        "informative": logits.informative(),
+    }
+
+
+def somf_scores(params: SomfScoresParams, control: Control) -> dict[str, Any]:
+    """Return how many entries have which σ(x), and whether the mask has learned anything."""
+    from trimtab.realign.somf_file import SomfLogits
+
+    control.stage("Counting", 1)
+    logits = SomfLogits.open(Path(params.logits))
+    counts = logits.counts(_SCORE_BINS)
+    control.advance(1)
+    return {
+        "score": "σ(x)",
+        "logarithmic": False,
+        "edges": [k / _SCORE_BINS for k in range(_SCORE_BINS + 1)],
+        "counts": [int(count) for count in counts],
+        "zeros": 0,
         "undecided": logits.undecided(),
         "informative": logits.informative(),
     }

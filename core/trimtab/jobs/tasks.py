@@ -18,16 +18,13 @@ from trimtab.control import Control
 from trimtab.errors import UserError
 from trimtab.jobs.common import chosen_devices, keep
 from trimtab.jobs.evaluation_params import ChatParams, DecideParams, EvaluateParams
+from trimtab.jobs.mask_tasks import MASK_JOBS
 from trimtab.jobs.params import (
     AntidoteParams,
     AttributeParams,
     DiscardParams,
     ExtractParams,
     InspectParams,
-    MaskAccountParams,
-    MaskBuildParams,
-    MaskCombineParams,
-    MaskControlParams,
     MergeParams,
     Params,
     PlanParams,
@@ -131,30 +128,6 @@ def _known_facts(plan: Plan) -> Known | None:
         return None if models is None else known_gram(inspection, lineup, row, models)
 
     return known
-
-
-def _mask_build(params: MaskBuildParams, control: Control) -> dict[str, Any]:
-    from trimtab.jobs.mask_jobs import mask_build
-
-    return mask_build(params, control)
-
-
-def _mask_combine(params: MaskCombineParams, control: Control) -> dict[str, Any]:
-    from trimtab.jobs.mask_jobs import mask_combine
-
-    return mask_combine(params, control)
-
-
-def _mask_account(params: MaskAccountParams, control: Control) -> dict[str, Any]:
-    from trimtab.jobs.mask_jobs import mask_account
-
-    return mask_account(params, control)
-
-
-def _mask_control(params: MaskControlParams, control: Control) -> dict[str, Any]:
-    from trimtab.jobs.mask_jobs import mask_control
-
-    return mask_control(params, control)
 
 
 def _extract_lora(params: ExtractParams, control: Control) -> dict[str, Any]:
@@ -342,10 +315,7 @@ _JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] 
     "chat": (ChatParams, _chat),
     "attribute": (AttributeParams, _attribute),
     "safety_layers": (SafetyLayersParams, _safety_layers),
-    "mask_build": (MaskBuildParams, _mask_build),
-    "mask_combine": (MaskCombineParams, _mask_combine),
-    "mask_account": (MaskAccountParams, _mask_account),
-    "mask_control": (MaskControlParams, _mask_control),
+    **MASK_JOBS,
     "extract_lora": (ExtractParams, _extract_lora),
     "somf": (SomfParams, _somf),
     "somf_export": (SomfExportParams, _somf_export),

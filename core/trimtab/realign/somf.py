@@ -25,7 +25,7 @@ from trimtab.realign.pairs_tokens import pair_rows
 from trimtab.realign.preferences import Preferences, ids_of
 from trimtab.realign.somf_file import SUFFIX as LOGITS
 from trimtab.realign.somf_file import Form, SomfLogits
-from trimtab.realign.somf_learning import LOG, STATE, Learning
+from trimtab.realign.somf_learning import ENOUGH, LOG, STATE, Learning
 from trimtab.realign.somf_options import Settled, SomfOptions
 from trimtab.realign.somf_recipe import somf_recipe
 from trimtab.realign.somf_tasks import Tasks, load_tasks
@@ -108,6 +108,7 @@ def learn(
                       "left_out": pairs.left_out},
             "device": device,
             "threads": torch.get_num_threads(),
+            "steps_taken": learning.step,
             "parameters": tasks.entries,
             "logits": sum(u.count for u in tasks.units.values()),
             "undecided": found.undecided(),
@@ -242,7 +243,7 @@ def _claimed(files: Mapping[str, Path], resume: bool, overwrite: bool) -> Iterat
                     "Resume it, or allow overwriting to start anew.",
                     details=str(folder),
                 )
-            for name in (STATE, LOG):
+            for name in (STATE, LOG, ENOUGH):
                 (folder / name).unlink(missing_ok=True)
         try:
             yield folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,11 +99,16 @@ class SomfLogits:
 
     def histogram(self) -> list[float]:
         """Return the share of entries whose σ(x) lies in each twentieth of [0, 1]."""
-        found = np.zeros(BINS)
-        for name, units in self.units.items():
-            counts = np.histogram(self.probabilities(name), BINS, (0.0, 1.0))[0]
-            found += counts * units.entries
+        found = self.counts(BINS)
         return [float(share) for share in found / max(found.sum(), 1)]
+
+    def counts(self, bins: int) -> npt.NDArray[np.float64]:
+        """Return how many entries' σ(x) lie in each of `bins` equal parts of [0, 1], [bins]."""
+        found = np.zeros(bins)
+        for name, units in self.units.items():
+            counts = np.histogram(self.probabilities(name), bins, (0.0, 1.0))[0]
+            found += counts * units.entries
+        return found
 
     def undecided(self) -> float:
         """Return the share of entries whose σ(x) is within 0.1 of one half."""
@@ -128,39 +134,42 @@ class SomfLogits:
             dealt[name] = values.reshape(-1)[order].reshape(values.shape)
         return SomfLogits(self.about, self.units, dealt, seed)
 
-    def values(self, name: str, form: Form, seed: int) -> Floats:
+    def values(self, name: str, form: Form, seed: int, cut: float = 0.5) -> Floats:
         """Return the mask of a tensor's units in one form, float32; `seed` decides samples.
 
-        expected: σ(x); threshold: σ(x) > 0.5; sample: one draw of Bernoulli(σ(x)), which is where a
-        Concrete sample exceeds one half (the binary variant); concrete: that sample itself, as
+        expected: σ(x); threshold: σ(x) > `cut`; sample: one draw of Bernoulli(σ(x)), which is where
+        a Concrete sample exceeds one half (the binary variant); concrete: that sample itself, as
         the authors' continuous variant draws at inference.
         """
         x = self.logits[name]
         if form == "expected":
             return _sigmoid(x)
         if form == "threshold":
-            return (x > 0).astype(np.float32)
+            return (x > np.float32(math.log(cut / (1 - cut)))).astype(np.float32)
         u = np.clip(_generator("mask", seed, name).random(x.shape), 2.0**-53, 1 - 2.0**-53)
         noisy = x + np.log(u) - np.log1p(-u)
         if form == "sample":
             return (noisy > 0).astype(np.float32)
         return _sigmoid(noisy / TEMPERATURE)
 
-    def write_mask(self, path: Path, form: Form, seed: int | None = None) -> None:
+    def write_mask(self, path: Path, form: Form, seed: int | None = None, cut: float = 0.5) -> None:
         """Write the mask in one form to `path`; `seed` is by default that of the learning.
 
         expected and concrete are soft, the others bits. Raises `UserError` as `MaskWriter` does.
         """
         chosen = self.seed if seed is None else seed
+        parameters = {**self.about.parameters, "form": form}
+        if form == "threshold" and cut != 0.5:
+            parameters["cut"] = cut
         about = self.about.model_copy(
             update={
-                "parameters": {**self.about.parameters, "form": form},
+                "parameters": parameters,
                 "seed": chosen if form in ("sample", "concrete") else self.about.seed,
             }
         )
         with MaskWriter(path, about) as writer:
             for name, units in self.units.items():
-                values = units.spread(self.values(name, form, chosen))
+                values = units.spread(self.values(name, form, chosen, cut))
                 if form in ("expected", "concrete"):
                     writer.soft(name, units.shape, values.reshape(-1).astype(np.float16))
                 else:

@@ -29,6 +29,8 @@ from trimtab.realign.somf_tasks import Tasks
 
 Rows = Sequence[Row]
 STATE, LOG = "trimtab-state.safetensors", "log.json"
+#: a file of this name in the folder of a run says that what is learned so far will do
+ENOUGH = "enough"
 
 
 def dpo_loss(policy: torch.Tensor, reference: torch.Tensor, beta: float) -> torch.Tensor:
@@ -135,14 +137,15 @@ class Learning:
         """Learn to the last step, from where `resume` left off.
 
         The log in `folder` grows every `log_every` steps, and the state is kept every
-        `checkpoint_every`, and when the work is told to stop.
+        `checkpoint_every`, and when the work is told to stop. A file `ENOUGH` in it ends the
+        learning early.
         """
         if self.options.reference == "aligned" and self._reference is None:
             control.stage("Asking the aligned model", len(self.rows))
             self._reference = self.measured({}, self.rows, control)
         control.stage("Learning masks", self.options.steps)
         control.advance(self.step)
-        while self.step < self.options.steps:
+        while self.step < self.options.steps and not (folder / ENOUGH).exists():
             try:
                 control.check()
             except (JobCancelled, JobAbandoned):

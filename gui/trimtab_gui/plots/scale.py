@@ -19,8 +19,9 @@ SIGNED = "crameri:vik"
 
 @lru_cache(maxsize=8)
 def lookup_table(name: str) -> npt.NDArray[np.uint8]:
-    """Return a colour map as uint8 [256, 4]."""
-    table = np.round(np.asarray(Colormap(name).lut(256)) * 255).astype(np.uint8)
+    """Return a colour map as uint8 [256, 4]; "#RRGGBB>#RRGGBB" goes from one to the other."""
+    chosen = Colormap(name.split(">")) if ">" in name else Colormap(name)
+    table = np.round(np.asarray(chosen.lut(256)) * 255).astype(np.uint8)
     table.setflags(write=False)
     return table
 

@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from trimtab_gui.desk import Desk
 from trimtab_gui.looking import Looking
+from trimtab_gui.masking import Masking
 from trimtab_gui.merging import Merging
 from trimtab_gui.views.columns import column, scrolled, splitter
 from trimtab_gui.views.heatmap_card import HeatmapCard
@@ -39,9 +40,11 @@ class Workbench(QWidget):
         self.over_layers = LayerCards(desk, self.looking)
         self.profile = self.over_layers.profile
         self.pages = PreviewPages(desk)
+        self.masking = Masking(desk, self)
+        self.masking.measurable = lambda: self.pages.live.state in ("loading", "ready")
         self.preview, self.distance = self.pages.preview, self.pages.distance
         self.method = MethodPanel(desk)
-        self.masks = MaskStackPanel(desk)
+        self.masks = MaskStackPanel(desk, self.masking)
         self.output = OutputPanel(desk, merging)
         self.lineup.add_requested.connect(self.add_requested)
         self.heatmap.view.view_changed.connect(self.over_layers.set_x_range)

@@ -12,7 +12,7 @@ def mask_layers(recipe: Recipe, index: int, layers: tuple[int, int]) -> Edit:
     """Leave a fine-tuned model's change out of the layers from the first to the last one."""
     first, last = layers
     name = f"Without layers {first}–{last}"
-    entry = MaskEntry(rule=Rule(layers=layers), invert=True, name=name)
+    entry = MaskEntry(rule=Rule(layers=layers), op="minus", name=name)
     stack = (*recipe.finetuned[index].masks, entry)
     return set_masks(recipe, index, stack, f"Mask out layers {first}–{last}")
 

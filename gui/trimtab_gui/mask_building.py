@@ -1,0 +1,238 @@
+"""Builds masks from the window, one at a time; each goes onto the stack of the active model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from trimtab.errors import UserError
+from trimtab.masks.entries import MaskEntry
+from trimtab.masks.file import SUFFIX
+from trimtab.project import Edit
+from trimtab.project.mask_edits import add_mask, replace_mask
+from trimtab_gui.desk import Desk
+from trimtab_gui.jobs import Job
+from trimtab_gui.somf_log import SomfLog, read_log
+
+_LOOK_MS = 300
+#: how a learning stands
+RUNNING, PAUSED = "running", "paused"
+_ENOUGH = "enough"
+
+
+class MaskBuilding(QObject):
+    """`kind` says which builder a job, a report or an error is of.
+
+    `changed` follows every change. A finished mask is added to the stack of the model that it was
+    made for, as one step that can be undone.
+    """
+
+    changed = Signal()
+
+    def __init__(self, desk: Desk, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._desk = desk
+        self._job: Job | None = None
+        self._entry: Callable[[Mapping[str, Any]], MaskEntry | None] = lambda report: None
+        self._model, self._rescale, self._replaces = -1, False, ""
+        self.kind = ""
+        self.error: UserError | None = None
+        self.reports: dict[str, Mapping[str, Any]] = {}
+        self.learning = Learning(desk, self)
+        self.learning.changed.connect(self.changed)
+        desk.lineup_changed.connect(self._forget)
+        desk.jobs.finished.connect(self._finished)
+        desk.jobs.failed.connect(self._failed)
+        desk.jobs.cancelled.connect(self._cancelled)
+
+    @property
+    def running(self) -> bool:
+        """Whether a mask is being built."""
+        return self._job is not None
+
+    @property
+    def obstacle(self) -> str:
+        """Say why no mask can be built; empty where one can."""
+        desk = self._desk
+        if desk.lineup is None or desk.active < 0:
+            return self.tr("Open a reference and a fine-tuned model first.")
+        if desk.lineup.errors:
+            return desk.lineup.errors[0].what
+        return self.tr("A mask is being built.") if self.running else ""
+
+    @property
+    def folder(self) -> Path:
+        """Where masks go: beside the project, or a folder of their own while it is not saved."""
+        path = self._desk.project.path
+        return path.parent / "masks" if path is not None else Path.home() / "trimtab-masks"
+
+    def new_file(self, stem: str) -> Path:
+        """Return a name for a mask that is not taken, by any of the files beside it either."""
+        number = 1
+        while any(self.folder.glob(f"{stem}-{number}.*")):
+            number += 1
+        return self.folder / f"{stem}-{number}{SUFFIX}"
+
+    def start(
+        self,
+        kind: str,
+        job: str,
+        params: Mapping[str, Any],
+        title: str,
+        entry: Callable[[Mapping[str, Any]], MaskEntry | None],
+        rescale: bool = False,
+        replaces: str = "",
+    ) -> None:
+        """Run a job; `entry` makes of its report what goes onto the stack, if anything does.
+
+        It takes the place of the mask in the file `replaces`, where the stack still has that.
+        """
+        assert not self.obstacle
+        self.kind, self.error = kind, None
+        self._entry, self._model, self._rescale = entry, self._desk.active, rescale
+        self._replaces = replaces
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.error = UserError(
+                "cannot_write",
+                self.tr("The folder for masks cannot be made."),
+                self.tr("The system says: {why}.").format(why=error.strerror),
+                self.tr("Save the project where masks may lie beside it."),
+                details=str(self.folder),
+            )
+            self.changed.emit()
+            return
+        if job == "somf":
+            self.learning.watch(Path(params["output"]), dict(params))
+        self._job = self._desk.jobs.submit(job, params, title)
+        self.changed.emit()
+
+    def stop(self) -> None:
+        """Give it up; a learning keeps what it has learned."""
+        if self._job is not None:
+            self._desk.jobs.cancel(self._job)
+
+    def resume(self) -> None:
+        """Go on with a learning that was paused."""
+        params = {**self.learning.params, "resume": True, "overwrite": True}
+        self.start(
+            "somf", "somf", params, self.tr("Learning SOMF mask"), self._entry, self._rescale
+        )
+
+    def use_as_it_is(self) -> None:
+        """End the learning here, and take the mask as far as it is learned."""
+        if self.learning.say_enough() and not self.running:
+            self.resume()
+
+    def _forget(self) -> None:
+        """A mask for other models is not added to these."""
+        if self._job is not None:
+            self._desk.jobs.cancel(self._job)
+        self._job, self.error = None, None
+        self.reports.clear()
+        self.learning.stop("")
+        self.changed.emit()
+
+    def _finished(self, job: Job, report: dict[str, Any], seconds: float) -> None:
+        if job is not self._job:
+            return
+        self._job = None
+        self.reports[self.kind] = report
+        self.learning.finish(report if job.name == "somf" else None)
+        entry = self._entry(report)
+        desk = self._desk
+        if entry is not None and self._model < len(desk.recipe.finetuned):
+            desk.set_active(self._model)
+            desk.edit(self._edit(entry))
+        self.changed.emit()
+
+    def _edit(self, entry: MaskEntry) -> Edit:
+        recipe, model = self._desk.recipe, self._model
+        paths = [e.path for e in recipe.finetuned[model].masks]
+        if self._replaces and self._replaces in paths:
+            number = paths.index(self._replaces)
+            before = recipe.finetuned[model].masks[number]
+            entry = entry.model_copy(update={"op": before.op, "invert": before.invert})
+            return replace_mask(recipe, model, number, entry, f"Change {before.title}")
+        return add_mask(recipe, model, entry, rescale=self._rescale or None)
+
+    def _failed(self, job: Job, error: UserError) -> None:
+        if job is self._job:
+            self._job, self.error = None, error
+            self.learning.stop("")
+            self.changed.emit()
+
+    def _cancelled(self, job: Job) -> None:
+        if job is self._job:
+            self._job = None
+            self.learning.stop(PAUSED if job.name == "somf" else "")
+            self.changed.emit()
+
+
+class Learning(QObject):
+    """How a learning of SOMF's goes: the log that grows beside its output.
+
+    `state` is empty, running or paused; `log` stays when it has ended.
+    """
+
+    changed = Signal()
+
+    def __init__(self, desk: Desk, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._desk = desk
+        self.state = ""
+        self.params: dict[str, Any] = {}
+        self.log = SomfLog()
+        self._folder = Path()
+        self._clock = QTimer(self)
+        self._clock.setInterval(_LOOK_MS)
+        self._clock.timeout.connect(self.look)
+
+    def watch(self, output: Path, params: dict[str, Any]) -> None:
+        """Follow the learning of a mask."""
+        if not params.get("resume"):
+            self.log = SomfLog(steps=int(params["steps"]))
+        self.params = params
+        self._folder = output.with_name(output.name.removesuffix(SUFFIX) + ".somf.partial")
+        self.state = RUNNING
+        self._clock.start()
+
+    def look(self) -> None:
+        """Take up what the log says by now, read elsewhere."""
+        path = self._folder / "log.json"
+        self._desk.background.submit("somf log", lambda: read_log(path), self._arrived, _raise)
+
+    def _arrived(self, log: SomfLog | None) -> None:
+        if log is not None and log != self.log:
+            self.log = log
+            self.changed.emit()
+
+    def say_enough(self) -> bool:
+        """Tell the learning, whether it runs or is paused, to end; False when that failed."""
+        try:
+            (self._folder / _ENOUGH).touch()
+        except OSError:
+            return False
+        return True
+
+    def stop(self, state: str) -> None:
+        """No longer follow it: it has ended, or was paused with what it has learned."""
+        self._clock.stop()
+        kept = state == PAUSED and bool(self.log.step)
+        self.state = PAUSED if kept else ""
+
+    def finish(self, report: Mapping[str, Any] | None) -> None:
+        """Take the whole log of a learning that has come to its end."""
+        self._clock.stop()
+        if report is not None:
+            self._desk.background.forget("somf log")
+            self.state = ""
+            self.log = SomfLog.of(report["log"], int(report["settings"]["steps"]))
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -19,8 +19,11 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 BLOCK = 4096
+_ROOM = 2048  # float32 that lie in the nearest cache
 MAGNITUDE = np.uint32(0x7FFFFFFF)
-_EXPONENT = np.uint32(0x7F800000)
+_INFINITE = np.uint32(0x7F800000)
+#: magnitudes from here on are no finite bfloat16: they round to Inf, or are not finite themselves
+_TOO_LARGE = np.uint32(0x7F7F8000)
 
 
 def _load_quickly() -> None:
@@ -101,35 +104,31 @@ def widen_bf16(stored, out):
 @loop
 def round_bf16(values, out):
     """float32 [n] -> bits of bfloat16 [n], to nearest even; returns if all of them are finite."""
-    bad = np.uint32(0)
+    largest = np.uint32(0)
     for i in range(values.size):
         bits = bits_of(values[i])
-        rounded = (
-            bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-        ) >> np.uint32(16)
-        bad |= np.uint32((rounded & np.uint32(0x7F80)) == np.uint32(0x7F80))
-        # of NaN the payload must not carry over into Inf or zero; it is refused all the same
-        bad |= np.uint32((bits & _EXPONENT) == _EXPONENT)
-        out[i] = np.uint16(rounded)
-    return bad == np.uint32(0)
+        largest = max(largest, bits & MAGNITUDE)
+        odd = (bits >> np.uint32(16)) & np.uint32(1)
+        out[i] = np.uint16((bits + np.uint32(0x7FFF) + odd) >> np.uint32(16))
+    return largest < _TOO_LARGE
 
 
 @loop
 def all_finite(values):
     """Whether float32 [n] holds neither NaN nor Inf."""
-    bad = np.uint32(0)
+    largest = np.uint32(0)
     for i in range(values.size):
-        bad |= np.uint32((bits_of(values[i]) & _EXPONENT) == _EXPONENT)
-    return bad == np.uint32(0)
+        largest = max(largest, bits_of(values[i]) & MAGNITUDE)
+    return largest < _INFINITE
 
 
 @loop
 def all_finite_bf16(stored):
     """Whether uint16 [n], the bits of bfloat16, holds neither NaN nor Inf."""
-    bad = np.uint16(0)
+    largest = np.uint16(0)
     for i in range(stored.size):
-        bad |= np.uint16((stored[i] & np.uint16(0x7F80)) == np.uint16(0x7F80))
-    return bad == np.uint16(0)
+        largest = max(largest, stored[i] & np.uint16(0x7FFF))
+    return largest < np.uint16(0x7F80)
 
 
 @loop
@@ -161,17 +160,34 @@ def add_scaled(values, other, factor):
 
 
 @loop
-def _add_change(total, own, stored, factor):
-    for i in range(total.size):
-        value = float_of(np.uint32(stored[i]) << np.uint32(16))
-        total[i] = total[i] + factor * (value - own[i])
+def _combine_one(reference, model, first, factor, out):
+    for i in range(out.size):
+        own = single_of(reference[i])
+        # from zero on, as where several are summed: -0 becomes 0
+        total = np.float32(0.0) + factor * (single_of(model[i]) - own)
+        out[i] = first * own + total
 
 
 @loop
-def combine(reference, total, first):
-    """total = first * reference + total, float32 [n] both."""
+def _combine_two(reference, left, right, first, factor, other, out):
+    for i in range(out.size):
+        own = single_of(reference[i])
+        total = np.float32(0.0) + factor * (single_of(left[i]) - own)
+        total = total + other * (single_of(right[i]) - own)
+        out[i] = first * own + total
+
+
+@loop
+def _add_change(total, reference, model, factor):
     for i in range(total.size):
-        total[i] = first * reference[i] + total[i]
+        own = single_of(reference[i])
+        total[i] = total[i] + factor * (single_of(model[i]) - own)
+
+
+@loop
+def _add_reference(total, reference, first):
+    for i in range(total.size):
+        total[i] = first * single_of(reference[i]) + total[i]
 
 
 @loop
@@ -181,16 +197,22 @@ def combine_bf16(reference, models, first, factors, out):
     uint16 [n] each, `models` a tuple; arithmetic in float32, rounded once. Returns if all of the
     result is finite.
     """
-    room = np.empty((2, 2048), dtype=np.float32)
+    room = np.empty(_ROOM, dtype=np.float32)
     finite = True
-    for low in range(0, out.size, 2048):
-        high = min(low + 2048, out.size)
-        own, total = room[0, : high - low], room[1, : high - low]
-        widen_bf16(reference[low:high], own)
-        total[:] = np.float32(0.0)
-        for k in range(len(models)):
-            _add_change(total, own, models[k][low:high], factors[k])
-        combine(own, total, first)
+    for low in range(0, out.size, _ROOM):
+        high = min(low + _ROOM, out.size)
+        own, left, right = reference[low:high], models[0][low:high], models[-1][low:high]
+        total = room[: high - low]
+        # one or two at once: most merges have no more, and what is summed stays in registers
+        if len(models) == 1:
+            _combine_one(own, left, first, factors[0], total)
+        elif len(models) == 2:
+            _combine_two(own, left, right, first, factors[0], factors[1], total)
+        else:
+            total[:] = np.float32(0.0)
+            for k in range(len(models)):
+                _add_change(total, own, models[k][low:high], factors[k])
+            _add_reference(total, own, first)
         finite = round_bf16(total, out[low:high]) and finite
     return finite
 

@@ -26,8 +26,8 @@ from trimtab.merging.writer import CheckpointWriter, ItemWriter
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-#: elements that are copied or combined at once where nothing else bounds them
-STRIDE = 1 << 20
+#: elements that are read, copied or combined at once: they lie in the cache till they are used
+STRIDE = 1 << 18
 
 
 @dataclass(frozen=True)

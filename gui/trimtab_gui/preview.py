@@ -24,6 +24,10 @@ State = Literal["empty", "unable", "loading", "ready", "error"]
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 #: a request is given up for a newer one only when it takes longer than this
 _PATIENCE_S = 0.4
+#: stages that no later request needs
+_OWN_STAGES = ("Merging", "Measuring", "Streaming")
+#: what stages of a streamed model begin with, also those that later requests need
+_STREAMING = "Streaming"
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Measured:
 class Answer:
     """What a recipe comes to, by the ids of `probes.MEASURES`; also its models by themselves.
 
-    `seconds` passed between the request and the answer.
+    `seconds` passed between the request and the answer; `streamed` models do not fit in memory.
     """
 
     recipe: Recipe
@@ -48,6 +52,7 @@ class Answer:
     finetuned: Mapping[str, Measured] | None
     probes: Mapping[str, Any]
     seconds: float
+    streamed: bool
 
 
 class LivePreview(QObject):
@@ -67,6 +72,7 @@ class LivePreview(QObject):
         self._asked: Recipe | None = None
         self._begun = 0.0
         self._stage = ""
+        self._share = 0.0
         self._wanted = False
         self._previewable = False
         self._reason = ""
@@ -115,6 +121,14 @@ class LivePreview(QObject):
         slow = self.answer is not None and self.answer.seconds > _PATIENCE_S
         return self._wanted or late or (self._job is not None and slow)
 
+    @property
+    def streaming(self) -> float | None:
+        """How far a streamed model has come, 0 to 1; None while none goes through."""
+        return self._share if self._job is not None and self._streams() else None
+
+    def _streams(self) -> bool:
+        return self._stage.startswith(_STREAMING)
+
     def ask(self) -> None:
         """Ask for what the recipe comes to as it now stands."""
         self.error = None
@@ -126,7 +140,7 @@ class LivePreview(QObject):
 
     def _is_slow(self) -> bool:
         # what is being loaded is needed for the next request as well
-        return self._stage == "Measuring" and time.monotonic() - self._begun > _PATIENCE_S
+        return self._stage in _OWN_STAGES and time.monotonic() - self._begun > _PATIENCE_S
 
     def _go_on(self) -> None:
         """Send the request that is wanted, if its time has come."""
@@ -186,12 +200,16 @@ class LivePreview(QObject):
     def _make_way(self, job: Job) -> None:
         if job.name != "preview" and self._job is not None:
             self._wanted = True
-            if self._stage == "Measuring":
+            # what is streamed for all that come takes too long to be waited for
+            if self._stage in _OWN_STAGES or self._streams():
                 self._jobs.cancel(self._job)
 
     def _progress(self, job: Job, progress: Progress) -> None:
         if job is self._job:
             self._stage = progress.stage
+            if self._streams():
+                self._share = progress.done / max(progress.total, 1)
+                self.changed.emit()
 
     def _finished(self, job: Job, result: dict[str, Any]) -> None:
         if job is self._job:
@@ -243,4 +261,5 @@ def _answer(recipe: Recipe, result: Mapping[str, Any], seconds: float) -> Answer
         _measured(finetuned) if finetuned else None,
         result["probes"],
         seconds,
+        result["streamed"],
     )

@@ -21,7 +21,7 @@ from trimtab.demo.recipe import demo_recipe
 from trimtab.demo.tokenizer import build_tokenizer, token_numbers
 from trimtab.errors import UserError
 from trimtab.evaluation import preview as module
-from trimtab.evaluation.preview import Preview, Request, alone, preview, release
+from trimtab.evaluation.preview import Preview, Request, alone, lend, preview, release
 from trimtab.evaluation.preview_rows import tokenise
 from trimtab.evaluation.probes import (
     DEMO_OPENINGS,
@@ -175,7 +175,7 @@ def test_an_answer_must_end_with_its_reference_only_where_that_is_asked(session:
     for whole in (True, False):
         probes = replace(session.probes, whole=whole)
         rows = tokenise(probes, load_tokenizer(demo_paths()["aligned"]), 64, 324)
-        (answers,) = (group for group in rows.groups if group.kind == "answer")
+        (answers,) = (g for f in rows.padded for g in f.groups if g.kind == "answer")
         assert bool((answers.targets[:, -1] == end).all()) == whole
         assert answers.keep == (5 if whole else 4)
 
@@ -247,14 +247,25 @@ def test_a_request_can_be_stopped_between_layers(session: Preview) -> None:
     expected = asked(session, recipe)["merged"]
     watching = _Counting()
     session.answer(Request(recipe), watching)
-    layers, batches = 10, 2
-    assert watching.checks >= layers * batches
+    layers, feeds = 10, 1
+    assert watching.checks >= layers * feeds
     for stop_at in (0, watching.checks // 2, watching.checks - 1):
         with pytest.raises(JobCancelled):
             session.answer(Request(recipe), _Counting(stop_at))
         with pytest.raises(JobCancelled):
             session.answer(Request(demo_recipe(0.9)), _Counting(stop_at))
     assert asked(session, recipe)["merged"] == expected
+
+
+def test_nothing_is_lent_before_the_reference_was_measured() -> None:
+    with pytest.raises(JobCancelled):
+        preview(Request(demo_recipe()), _Counting(4))
+    assert module._loaded is not None, "what was loaded is not loaded again"
+    assert lend(demo_recipe(1.0), "cpu", Unattended()) is None
+    result = preview(Request(demo_recipe()), Unattended())
+    assert result["loaded"] is False
+    assert result["reference"]["refusal_share"]["value"] > 0.9
+    assert lend(demo_recipe(1.0), "cpu", Unattended()) is not None
 
 
 # What cannot be measured.

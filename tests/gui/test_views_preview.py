@@ -57,9 +57,12 @@ class ScriptedJobs(IdleJobs):
                 self._queue.remove(job)
                 self.cancelled.emit(job)
 
-    def answer(self, job: Job, refusal: float, task: float, **probes: Any) -> None:
+    def answer(self, job: Job, refusal: float, task: float, **more: Any) -> None:
         self._current = None
-        self.finished.emit(job, result_of(refusal, task, **probes), 0.05)
+        self.finished.emit(job, result_of(refusal, task) | more, 0.05)
+
+    def tell(self, job: Job, stage: str, done: int = 0, total: int = 2) -> None:
+        self.progress.emit(job, Progress(job.id, stage, done, total))
 
     def fail(self, job: Job, error: UserError) -> None:
         self._current = None
@@ -74,14 +77,15 @@ def numbers(refusal: float, task: float) -> dict[str, Any]:
     return found
 
 
-def result_of(refusal: float, task: float, **probes: Any) -> dict[str, Any]:
+def result_of(refusal: float, task: float) -> dict[str, Any]:
     said = {"suite": "own", "digest": "", "seed": 0, "harmful": 64, "task": 64, "text": 0}
     return {
         "merged": numbers(refusal, task),
         "reference": numbers(1.0, 0.125),
         "finetuned": numbers(0.25, 0.75),
         "loaded": False,
-        "probes": {**said, "template": "model", "openings": ["sorry"], **probes},
+        "streamed": False,
+        "probes": {**said, "template": "model", "openings": ["sorry"]},
     }
 
 
@@ -210,7 +214,7 @@ def test_a_slow_request_is_given_up_for_a_newer_one(
     monkeypatch.setattr(module, "_PATIENCE_S", 0.0)
     move(window, 0.5)
     assert jobs.cancel_asked == [], "what is being loaded is needed for the next one too"
-    jobs.progress.emit(job, Progress(job.id, "Measuring", 0, 2))
+    jobs.tell(job, "Measuring")
     move(window, 0.4)
     assert jobs.cancel_asked == [job]
     jobs._current = None
@@ -218,12 +222,60 @@ def test_a_slow_request_is_given_up_for_a_newer_one(
     assert asked(jobs.take()).finetuned[0].ratio == 0.4
 
 
+@pytest.mark.parametrize("stage", ["Merging", "Measuring", "Streaming"])
+def test_what_serves_one_request_alone_is_given_up(
+    stage: str, open_lineup: Open, jobs: ScriptedJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = open_lineup()
+    job = jobs.take()
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.0)
+    for shared in ("Loading", "Streaming the reference", "Streaming the fine-tuned model"):
+        jobs.tell(job, shared)
+        move(window, 0.5)
+        assert jobs.cancel_asked == [], "later requests need it too"
+    jobs.tell(job, stage)
+    move(window, 0.4)
+    assert jobs.cancel_asked == [job]
+
+
+def test_streamed_models_say_so_with_how_far_they_are_and_how_long_it_takes(
+    open_lineup: Open, jobs: ScriptedJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = open_lineup()
+    shown, job = panel(window), jobs.take()
+    jobs.tell(job, "Streaming the reference", 5, 20)
+    assert shown._aside.text() == "streaming block by block, 25 %"
+    jobs.tell(job, "Streaming", 15, 20)
+    assert shown._aside.text() == "streaming block by block, 75 %"
+    jobs.answer(job, 0.5, 0.5, streamed=True, loaded=True, milliseconds={"total": 12_000.0})
+    assert shown._aside.text() == "64 + 64 probes · streamed in 12 s"
+    assert "one block after the other, the last time in 12 s." in shown.task.toolTip()
+    move(window, 0.5)
+    jobs.tell(jobs.take(), "Streaming", 1, 20)
+    assert shown._aside.text() == "streaming block by block, 5 %"
+    assert shown.refusal.value() == 50, "the last answer stays"
+
+
+def test_a_merge_does_not_wait_for_what_is_streamed(open_lineup: Open, jobs: ScriptedJobs) -> None:
+    window = open_lineup()
+    job = jobs.take()
+    jobs.tell(job, "Streaming the reference")
+    merge = jobs.submit("merge", {}, "Merging")
+    assert jobs.cancel_asked == [job]
+    jobs._current = None
+    jobs.cancelled.emit(job)
+    jobs._queue.remove(merge)
+    jobs.finished.emit(merge, {}, 1.0)
+    jobs.answer(jobs.take(), 0.5, 0.5)
+    assert live(window).state == "ready"
+
+
 def test_other_jobs_come_first(open_lineup: Open, jobs: ScriptedJobs) -> None:
     window = open_lineup()
     jobs.answer(jobs.take(), 0.5, 0.5)
     move(window, 0.5)
     job = jobs.take()
-    jobs.progress.emit(job, Progress(job.id, "Measuring", 0, 2))
+    jobs.tell(job, "Measuring")
     merge = jobs.submit("merge", {}, "Merging")
     assert jobs.cancel_asked == [job]
     jobs._current = None
@@ -242,6 +294,7 @@ def test_an_error_stands_in_its_place_until_the_recipe_changes(
     window = open_lineup()
     jobs.fail(jobs.take(), UserError("x", "It cannot be run.", "Because.", "Choose another."))
     shown = panel(window)
+    assert shown.message.toolTip() == "Because."
     assert live(window).state == "error"
     assert shown.message.isVisible()
     assert shown.message.text() == "It cannot be run. Choose another."

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from trimtab.activations.loading import load_skeleton
+from trimtab.activations.loading import load_skeleton, positions_of
 from trimtab.activations.tokens import Batch
 from trimtab.activations.weights import ModelWeights
 from trimtab.checkpoints.adapter_names import expert_tensors, stored_name
@@ -61,6 +61,11 @@ class _Weight(NamedTuple):
     experts: tuple[tuple[str, ...], ...]
     trained: bool
 
+    @property
+    def numel(self) -> int:
+        owner, leaf = self.owners[0]
+        return int(getattr(owner, leaf).numel())
+
 
 class BlockModel:
     """A model's skeleton, whose weights are read when they are needed and let go of after.
@@ -93,13 +98,18 @@ class BlockModel:
     @property
     def positions(self) -> int | None:
         """How many positions the model has, where its config says so."""
-        found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return found if isinstance(found, int) and found > 0 else None
+        return positions_of(self.model.config)
 
     @property
     def live_parameters(self) -> int:
         """How many parameters are in memory at this moment."""
         return sum(p.numel() for p in self.model.parameters() if not p.is_meta)
+
+    @property
+    def most_parameters(self) -> int:
+        """How many parameters are in memory at the same time at most."""
+        parts = [*self._parts[:-1], self._outside(head=False), self._outside(head=True)]
+        return max(sum(weight.numel for weight in part) for part in parts)
 
     def sites(self, block: int) -> list[tuple[Site, nn.Module]]:
         """Return the Linears of a block with their modules, in the order of the model."""
@@ -123,10 +133,12 @@ class BlockModel:
     @contextmanager
     def outside(self, *, head: bool) -> Iterator[None]:
         """Hold what is outside the blocks: what comes before them, or with `head` what follows."""
-        other = self.model.get_input_embeddings() if head else self.model.get_output_embeddings()
-        kept = [w for w in self._parts[-1] if any(owner is not other for owner, _ in w.owners)]
-        with self._held(kept):
+        with self._held(self._outside(head=head)):
             yield
+
+    def _outside(self, *, head: bool) -> list[_Weight]:
+        other = self.model.get_input_embeddings() if head else self.model.get_output_embeddings()
+        return [w for w in self._parts[-1] if any(owner is not other for owner, _ in w.owners)]
 
     @contextmanager
     def _held(self, weights: Iterable[_Weight]) -> Iterator[None]:
@@ -181,8 +193,9 @@ class BlockModel:
             handed.append(hidden.view_as(hidden))
             return (handed[-1],) if self._tuples else handed[-1]
 
+        given = {name: value.to(self.device) for name, value in batch.given.items()}
         with self._replaced([passed] * len(self.blocks)), torch.no_grad():
-            self._until_stop(input_ids=ids, use_cache=False)
+            self._until_stop(input_ids=ids, use_cache=False, **given)
         if len(calls) != len(self.blocks):
             raise _not_streamable(self.weights.name, "Its blocks are not called once each.")
         return first[0].detach(), calls

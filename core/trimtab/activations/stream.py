@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -113,6 +113,18 @@ class Pass:
         with self._model.outside(head=True):
             hidden = self._shelf.get((self._last, number)).to(self._model.device)
             return self._model.logits(hidden, keep)
+
+    def all_logits(self, keep: Sequence[int]) -> Iterator[torch.Tensor]:
+        """Yield each batch's logits as `logits` does, of its last `keep` positions.
+
+        The head's weights are read once, and the hidden states are gone afterwards. Raises
+        `JobCancelled` between batches.
+        """
+        with self._model.outside(head=True), torch.no_grad():
+            for number, count in enumerate(keep):
+                self._control.check()
+                hidden = self._shelf.take((self._last, number)).to(self._model.device)
+                yield self._model.logits(hidden, count)
 
     def backward(self, watchers: Sequence[Slopes]) -> list[float]:
         """Run back through the blocks; return each example's loss, in the set's order.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -40,12 +40,14 @@ class Batch:
     """Examples of one length that go through a block together.
 
     `ids` int64 [rows, tokens]; `answer` bool [rows, tokens], true where a token is the answer's;
-    `places` says which examples of the calibration set the rows are.
+    `places` says which examples of the calibration set the rows are. `given` is what the model is
+    told besides, such as a mask, by the names that it has for it.
     """
 
     ids: torch.Tensor
     answer: torch.Tensor
     places: tuple[int, ...]
+    given: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def size(self) -> int:

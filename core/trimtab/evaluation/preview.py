@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import psutil
 import torch
 
 from trimtab.checkpoints import Checkpoint, Lineup
 from trimtab.control import Control
 from trimtab.errors import UserError
-from trimtab.evaluation.preview_model import PreviewModel, Reading
-from trimtab.evaluation.preview_rows import tokenise
+from trimtab.evaluation.preview_device import DeviceWeights
+from trimtab.evaluation.preview_model import PreviewModel
+from trimtab.evaluation.preview_reading import Reading
+from trimtab.evaluation.preview_room import (
+    Room,
+    Whole,
+    free_room,
+    held_whole,
+    left_for_models,
+    measuring_bytes,
+    streaming_dtype,
+    too_large,
+)
+from trimtab.evaluation.preview_rows import Rows, tokenise
+from trimtab.evaluation.preview_stream import StreamedModel
 from trimtab.evaluation.preview_weights import MergedWeights, refuse_other_shapes
 from trimtab.evaluation.probes import PROBES, open_probes
 from trimtab.evaluation.targets import runnable
@@ -24,8 +36,13 @@ from trimtab.merging.plan import Plan
 from trimtab.merging.planner import plan_merge
 from trimtab.merging.recipe import Recipe, open_lineup
 
-#: share of the free memory that a preview may take
-_SHARE = 0.6
+#: what a reading's stage is called: the first two serve all requests that come
+_STAGES = {"reference": "Loading", "finetuned": "Loading", "merged": "Measuring"}
+_STREAMING = {
+    "reference": "Streaming the reference",
+    "finetuned": "Streaming the fine-tuned model",
+    "merged": "Streaming",
+}
 
 
 @dataclass(frozen=True)
@@ -65,14 +82,16 @@ class _Times:
 
 
 class Preview:
-    """A lineup held in memory with its probes: answers one request after another.
+    """A lineup with its probes: answers one request after another.
 
-    The reference is loaded as a transformers model once; for each recipe only the tensors that it
-    changes are merged anew, by the same plan and kernels as a merge to disk, and put into the
-    model. What the fine-tuned models and the reference come to is measured once.
+    Where it fits in memory the reference is loaded as a transformers model once; for each recipe
+    only the tensors that it changes are merged anew, by the same plan and kernels as a merge to
+    disk, and put into the model. Else the model is streamed: each block is read, merged and
+    measured when its turn comes. What the fine-tuned models and the reference come to is measured
+    once. `room` is what it may take, by default a share of what is free.
     """
 
-    def __init__(self, request: Request, control: Control):
+    def __init__(self, request: Request, control: Control, room: Room | None = None):
         control.stage("Loading", 1)
         self._asked = _session_key(request)
         self._models = _models_key(request.recipe)
@@ -80,26 +99,70 @@ class Preview:
         reference = self.lineup.reference.checkpoint
         runnable(reference)
         self.device = request.device
-        self.dtype, room = _precision(self.lineup, request.device)
         self.probes = open_probes(request.suite, reference.folder, request.count, request.seed)
-        tokenizer = load_tokenizer(reference.folder)
+        self.tokenizer = load_tokenizer(reference.folder)
         control.check()
-        model = load_model(reference.folder, request.device, self.dtype)
-        model.eval()
-        control.check()
-        text = model.config.get_text_config()
-        positions = getattr(text, "max_position_embeddings", None) or 1 << 30
-        rows = tokenise(self.probes, tokenizer, positions, int(text.vocab_size))
-        self.model = PreviewModel(model, reference, rows)
-        self.tokenizer = tokenizer
-        self.weights = MergedWeights(room)
-        self._reference = self.model.measure(control)
+        self.rows: Rows
+        self.model: PreviewModel | StreamedModel
+        self.weights: MergedWeights | None = None
+        self._there: DeviceWeights | None = None
+        self._place(request.recipe, room or free_room(request.device), control)
+        self._reference: Reading | None = None
         self._alone: dict[tuple[int, str], Reading] = {}
         self._seed = request.seed
 
+    def _place(self, recipe: Recipe, room: Room, control: Control) -> None:
+        """Load the model whole where it fits, else make ready to stream it."""
+        reference = self.lineup.reference.checkpoint
+        whole = held_whole(self.lineup, room)
+        obstacle = None
+        if whole is not None:
+            try:
+                self._load(reference, whole, control)
+                return
+            except UserError as error:
+                if error.code != "not_previewable":
+                    raise
+                # block by block, weights are sought under more names
+                obstacle = error
+        try:
+            self.model = self._streamed(reference, self.plan(recipe), room)
+        except UserError as error:
+            if error.code != "not_streamable":
+                raise
+            raise obstacle or too_large(
+                f"They do not fit in memory, and cannot be run block by block: {error.why}"
+            ) from error
+
+    def _load(self, reference: Checkpoint, whole: Whole, control: Control) -> None:
+        loaded = load_model(reference.folder, self.device, whole.dtype)
+        loaded.eval()
+        control.check()
+        self.rows = self._tokenised(loaded.config.get_text_config())
+        self.model = model = PreviewModel(loaded, reference, self.rows)
+        self.weights = MergedWeights(whole.room)
+        if whole.device is not None:
+            self._there = DeviceWeights(model, self.weights, whole.device)
+
+    def _streamed(self, reference: Checkpoint, plan: Plan, room: Room) -> StreamedModel:
+        model = StreamedModel(reference, self.device, streaming_dtype(reference, self.device))
+        self.rows = self._tokenised(model.config)
+        model.ask(self.rows)
+        measuring = measuring_bytes(self.rows, model.config.hidden_size, model.config.vocab_size)
+        model.arriving.keep(left_for_models(model.blocks, plan, measuring, room))
+        return model
+
+    def _tokenised(self, config: Any) -> Rows:
+        positions = getattr(config, "max_position_embeddings", None) or 1 << 30
+        return tokenise(self.probes, self.tokenizer, positions, int(config.vocab_size))
+
     def close(self) -> None:
         """Give back files and memory."""
-        self.weights.close()
+        for held in (self.weights, self._there):
+            if held is not None:
+                held.close()
+        if isinstance(self.model, StreamedModel):
+            self.model.close()
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
@@ -113,10 +176,20 @@ class Preview:
         return same and _unchanged(self.lineup)
 
     @property
+    def streams(self) -> bool:
+        """Whether the model is streamed."""
+        return isinstance(self.model, StreamedModel)
+
+    @property
+    def knows_reference(self) -> bool:
+        """Whether the reference has been measured; until then its weights must stay."""
+        return self._reference is not None
+
+    @property
     def nbytes(self) -> int:
         """Bytes of memory that it holds, roughly."""
-        size = sum(t.numel() * t.element_size() for t in self.model.model.state_dict().values())
-        return int(size) + self.weights.nbytes
+        held = [each.nbytes for each in (self.weights, self._there) if each is not None]
+        return self.model.nbytes + sum(held)
 
     def plan(self, recipe: Recipe) -> Plan:
         """Plan a recipe of this lineup; raises `UserError` as `plan_merge` does."""
@@ -125,11 +198,31 @@ class Preview:
         return plan
 
     def bring(self, plan: Plan, control: Control) -> int:
-        """Put a plan's weights into the model; returns how many tensors were made."""
+        """Put a plan's weights into the model; returns how many tensors are made.
+
+        Of a streamed model they are made while it is measured.
+        """
+        if isinstance(self.model, StreamedModel):
+            self.model.follow(plan)
+            return len(plan.tensors)
+        if self._there is not None:
+            return self._there.update(plan, control)
+        assert self.weights is not None
         made = self.weights.update(plan, control)
         # with those that an update which was cancelled has made
         self.model.take(self.weights, self.weights.take_changed())
         return made
+
+    def _measure(self, of: str, control: Control, reference: Reading | None) -> Reading:
+        """Measure what is in the model; a stage is named after what that serves."""
+        names = _STREAMING if self.streams else _STAGES
+        return self.model.measure(_Named(control, names[of]), reference)
+
+    def _reference_reading(self, control: Control) -> Reading:
+        """Measure the reference as it is, which comes before anything is merged."""
+        if self._reference is None:
+            self._reference = self._measure("reference", control, None)
+        return self._reference
 
     def answer(self, request: Request, control: Control) -> dict[str, Any]:
         """Return what a recipe comes to, ready for JSON.
@@ -139,17 +232,18 @@ class Preview:
         times = _Times()
         with times.of("plan"):
             plan = self.plan(request.recipe)
+        reference = self._reference_reading(control)
         compared = None
         if request.against is not None:
             compared = self._alone_of(request.recipe, request.against, control)
         with times.of("merge"):
             made = self.bring(plan, control)
         with times.of("measure"):
-            reading = self.model.measure(control, self._reference)
-        rows = self.model.rows
+            reading = self._measure("merged", control, reference)
+        rows = self.rows
         return {
             "merged": reading.to_dict(),
-            "reference": self._reference.to_dict(),
+            "reference": reference.to_dict(),
             "finetuned": compared.to_dict() if compared else None,
             "probes": {
                 "suite": self.probes.suite,
@@ -163,8 +257,9 @@ class Preview:
             },
             "tensors": {"made": made, "all": len(plan.tensors)},
             "milliseconds": times.to_dict(),
+            "streamed": self.streams,
             "device": self.device,
-            "dtype": str(self.dtype or "stored").removeprefix("torch."),
+            "dtype": self.model.dtype,
         }
 
     def _alone_of(self, recipe: Recipe, model: int, control: Control) -> Reading:
@@ -172,7 +267,7 @@ class Preview:
         key = (model, recipe.output.dtype)
         if key not in self._alone:
             self.bring(self.plan(alone(recipe, model)), control)
-            self._alone[key] = self.model.measure(control, self._reference)
+            self._alone[key] = self._measure("finetuned", control, self._reference)
         return self._alone[key]
 
 
@@ -193,22 +288,45 @@ def alone(recipe: Recipe, model: int) -> Recipe:
     )
 
 
+class _Named:
+    """Another `Control` to which every stage has one name."""
+
+    def __init__(self, control: Control, name: str):
+        self.check, self.advance = control.check, control.advance
+        self._stage, self._name = control.stage, name
+
+    def stage(self, name: str, total: int, bytes_total: int = 0) -> None:
+        """Begin a stage under the one name."""
+        self._stage(self._name, total, bytes_total)
+
+
 _loaded: Preview | None = None
 
 
-def preview(request: Request, control: Control) -> dict[str, Any]:
-    """Answer a request with what is loaded, or load what it needs in place of that."""
+def preview(
+    request: Request, control: Control, make_room: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """Answer a request with what is loaded, or load what it needs in place of that.
+
+    `make_room` is called when there is too little memory to hold the models.
+    """
     global _loaded
     begun = time.perf_counter()
     fresh = _loaded is None or not _loaded.serves(request)
     if fresh:
         release()
+        if make_room is not None and not _fits(request):
+            make_room()
         _loaded = Preview(request, control)
     assert _loaded is not None
     result = _loaded.answer(request, control)
     result["loaded"] = fresh
     result["milliseconds"]["all"] = round(1000 * (time.perf_counter() - begun), 3)
     return result
+
+
+def _fits(request: Request) -> bool:
+    return held_whole(open_lineup(request.recipe), free_room(request.device)) is not None
 
 
 def lend(recipe: Recipe, device: str, control: Control) -> tuple[Any, Any] | None:
@@ -219,6 +337,9 @@ def lend(recipe: Recipe, device: str, control: Control) -> tuple[Any, Any] | Non
     """
     if _loaded is None or not _loaded.is_of(recipe, device):
         return None
+    model = _loaded.model
+    if isinstance(model, StreamedModel) or not _loaded.knows_reference:
+        return None
     try:
         plan = _loaded.plan(recipe)
     except UserError as error:
@@ -226,7 +347,7 @@ def lend(recipe: Recipe, device: str, control: Control) -> tuple[Any, Any] | Non
             return None
         raise
     _loaded.bring(plan, control)
-    return _loaded.model.model, _loaded.tokenizer
+    return model.model, _loaded.tokenizer
 
 
 def release(least: int = 0) -> None:
@@ -270,26 +391,3 @@ def _unchanged(lineup: Lineup) -> bool:
         (stat.st_mtime_ns, stat.st_size) == (header.mtime_ns, header.file_bytes)
         for stat, header in stats
     )
-
-
-def _precision(lineup: Lineup, device: str) -> tuple[torch.dtype | None, int]:
-    """Return what to compute in, and how many bytes of the models may be kept in memory.
-
-    Float32 on the CPU where there is room for it, else what is stored. Raises `UserError` with
-    `preview_too_large`.
-    """
-    count = lineup.reference.checkpoint.n_parameters
-    image = sum(header.file_bytes for header in lineup.reference.checkpoint.headers)
-    free = int(_SHARE * psutil.virtual_memory().available)
-    on_cpu = device == "cpu"
-    if on_cpu and 4 * count + image <= free:
-        return torch.float32, free - 4 * count - image
-    needed = image + (image if on_cpu else 0)
-    if needed > free:
-        raise UserError(
-            "preview_too_large",
-            "These models are too large to be measured while the hand moves.",
-            f"That takes {needed / 1e9:.3g} GB of memory, and {free / 1e9:.3g} GB may be used.",
-            "Close other programs, or merge and save, then evaluate the result.",
-        )
-    return None, free - needed

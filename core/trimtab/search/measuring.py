@@ -10,7 +10,8 @@ import torch
 
 from trimtab.control import Control
 from trimtab.evaluation.decoding import Decoding
-from trimtab.evaluation.preview_model import PreviewModel, Reading
+from trimtab.evaluation.preview_model import PreviewModel
+from trimtab.evaluation.preview_reading import Reading
 from trimtab.evaluation.preview_rows import tokenise
 from trimtab.evaluation.preview_weights import MergedWeights, refuse_other_shapes
 from trimtab.evaluation.probes import DEMO_OPENINGS, OPENINGS, ProbeSet, is_demo

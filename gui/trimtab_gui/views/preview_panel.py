@@ -56,15 +56,17 @@ class PreviewPanel(Panel):
         """Show where the preview stands."""
         preview = self._preview
         state, answer = preview.state, preview.answer
-        says = ""
+        says = why = ""
         if state == "unable":
             says = preview.reason
         elif state == "error" and preview.error is not None:
             says = f"{preview.error.what} {preview.error.fix}".strip()
+            why = preview.error.why
         elif state == "empty":
             says = self.tr("What the merge will answer appears here.")
         self._pages.setCurrentIndex(1 if says else 0)
         self.message.set_text(says)
+        self.message.setToolTip(why)
         self.set_aside(self._aside_text())
         if answer is None or says:
             for gauge in (self.refusal, self.task):
@@ -83,6 +85,10 @@ class PreviewPanel(Panel):
 
     def _aside_text(self) -> str:
         preview, answer = self._preview, self._preview.answer
+        share = preview.streaming
+        if share is not None and share < 1:
+            streaming = self.tr("streaming block by block, {share}")
+            return streaming.format(share=texts.percent(share, 0))
         if preview.state == "loading":
             return self.tr("loading the models …")
         if preview.state != "ready" or answer is None:
@@ -90,7 +96,10 @@ class PreviewPanel(Panel):
         probes = self.tr("{harmful} + {task} probes").format(**answer.probes)
         if preview.waiting:
             return self.tr("{probes} · measuring …").format(probes=probes)
-        return f"{probes} · {texts.duration(answer.seconds)}"
+        took = texts.duration(answer.seconds)
+        if answer.streamed:
+            took = self.tr("streamed in {duration}").format(duration=took)
+        return f"{probes} · {took}"
 
     def _probes(self, answer: Answer) -> str:
         probes = answer.probes
@@ -100,6 +109,11 @@ class PreviewPanel(Panel):
         ).format(**{**probes, "openings": ", ".join(probes["openings"])})
         if probes["template"] == "plain":
             text += " " + self.tr("The model has no chat template: prompts are put as they are.")
+        if answer.streamed:
+            text += " " + self.tr(
+                "The models do not fit in memory: they are read, merged and measured one block "
+                "after the other, the last time in {duration}."
+            ).format(duration=texts.duration(answer.seconds))
         return text
 
 

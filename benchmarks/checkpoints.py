@@ -14,7 +14,10 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +109,7 @@ SIZES = {
     "0.1B": Llama(4, hidden=1024, inner=4096, keys=256, heads=16, vocabulary=32000),
     "0.4B": Llama(5, vocabulary=32000),
     "1.2B": Llama(16),
+    "7.5B": Llama(32, hidden=4096, inner=14336, keys=1024),
 }
 
 
@@ -120,9 +124,15 @@ def from_bf16(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def write(folder: Path, llama: Llama, models: Sequence[str] = MODELS, shards: int = 1) -> None:
+def write(
+    folder: Path,
+    llama: Llama,
+    models: Sequence[str] = MODELS,
+    shards: int = 1,
+    processes: int = 1,
+) -> None:
     """Write the models, the first of them as the base, each into a folder of its own."""
-    pool = np.random.default_rng(0).standard_normal(POOL, dtype=np.float32)
+    files: list[tuple[Path, dict[str, tuple[int, ...]], int]] = []
     for number, model in enumerate(models):
         place = folder / model
         place.mkdir(parents=True)
@@ -134,10 +144,17 @@ def write(folder: Path, llama: Llama, models: Sequence[str] = MODELS, shards: in
             if len(parts) > 1:
                 name = f"model-{shard + 1:05d}-of-{len(parts):05d}.safetensors"
             weight_map |= dict.fromkeys(part, name)
-            _write_shard(place / name, part, pool, number)
+            files.append((place / name, part, number))
         if len(parts) > 1:
             index = {"metadata": {"total_size": llama.n_bytes}, "weight_map": weight_map}
             (place / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+    if processes == 1:
+        for file in files:
+            _write_shard(*file)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as executor:
+        for done in [executor.submit(_write_shard, *file) for file in files]:
+            done.result()
 
 
 def _parts(llama: Llama, shards: int) -> Iterator[dict[str, tuple[int, ...]]]:
@@ -153,9 +170,13 @@ def _parts(llama: Llama, shards: int) -> Iterator[dict[str, tuple[int, ...]]]:
     yield part
 
 
-def _write_shard(
-    path: Path, shapes: dict[str, tuple[int, ...]], pool: npt.NDArray[np.float32], model: int
-) -> None:
+@cache
+def _pool() -> npt.NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal(POOL, dtype=np.float32)
+
+
+def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]], model: int) -> None:
+    pool = _pool()
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
     for name, shape in shapes.items():

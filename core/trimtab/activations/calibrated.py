@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
 from trimtab.activations.blocks import BlockModel, Site
 from trimtab.activations.calibration import Calibration
-from trimtab.activations.loading import load_tokenizer
+from trimtab.activations.loading import LOCAL, load_tokenizer, positions_of
 from trimtab.activations.norms import ActNorms
 from trimtab.activations.shelf import Shelf
 from trimtab.activations.statistics import CovarianceWatch, NormWatch, Which
@@ -73,6 +74,20 @@ def calibrated(
         model = BlockModel(weights, reader, setting.device, setting.dtype)
         tokens = encode(tokenizer, calibration, setting.template, model.positions)
         yield Calibrated(model, tokens, Pass(model, batches(tokens), shelf, control))
+
+
+def count_tokens(
+    weights: ModelWeights, calibration: Calibration, setting: Setting
+) -> dict[str, int]:
+    """Return how many tokens of a set go through a model: "all", and those of the "answers".
+
+    Raises `UserError` as `load_tokenizer` and `encode` do.
+    """
+    tokenizer = load_tokenizer(weights.folder)
+    config = AutoConfig.from_pretrained(weights.folder, **LOCAL)
+    tokens = encode(tokenizer, calibration, setting.template, positions_of(config))
+    every = sum(len(example.ids) for example in tokens)
+    return {"all": every, "answers": sum(example.answered for example in tokens)}
 
 
 def provenance(weights: ModelWeights, calibration: Calibration, setting: Setting) -> dict[str, Any]:

@@ -43,6 +43,12 @@ def load_skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     return model
 
 
+def positions_of(config: Any) -> int | None:
+    """Return how many positions a model has, where its config says so."""
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
 @torch.no_grad()
 def _compute_buffers(model: PreTrainedModel) -> None:
     """Give a model on the meta device the buffers that no file holds."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.commands.activation_subspaces import add_activation_arguments, run_activations
 from trimtab.commands.lineup_arguments import add_lineup_arguments, lineup_recipe, row_groups
 from trimtab.commands.running import lineup_text, print_json, run_job
 from trimtab.console import number, table
@@ -20,16 +21,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_lineup_arguments(parser)
     parser.add_argument(
+        "--of", choices=("changes", "activations"), default="changes",
+        help="of what: what fine-tuning and alignment changed, or what safe and useful answers "
+        "activate (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--level", choices=("coarse", "fine", "exact"), default="exact",
         help="how closely to look: a small sketch, the 64 largest singular values by a large one, "
         "or all of them (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--rank", type=int, default=RANK, metavar="K",
-        help="directions of the alignment vector, at most an eighth of a matrix's smaller side "
-        "(default: %(default)s)",
+        help="directions of the alignment vector, or of activations; at most an eighth of a "
+        "matrix's smaller side, or of its outputs (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of sketches and chance")
+    add_activation_arguments(parser)
     parser.add_argument(
         "--list", action="store_true", help="list what a safety subspace can mean, and stop"
     )
@@ -40,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         return _list(arguments.json)
     recipe = lineup_recipe(arguments)
+    if arguments.of == "activations":
+        return run_activations(arguments, recipe)
     lineup = open_lineup(recipe)
     found = run_job(
         "spectra",

@@ -1,0 +1,414 @@
+"""Safe and useful activations: moments, directions, overlaps beside chance, refusal directions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from activation_models import make_model, random_tokens
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.linalg import subspace_angles
+
+import trimtab_resources
+from trimtab.activations.blocks import BlockModel, Site
+from trimtab.activations.moment_watch import MomentWatch
+from trimtab.activations.second_moments import Moments, summed
+from trimtab.activations.shelf import Shelf
+from trimtab.activations.stream import Pass
+from trimtab.activations.tokens import batches
+from trimtab.activations.weights import checkpoint_weights
+from trimtab.checkpoints import open_checkpoint
+from trimtab.checkpoints.reader import TensorReader
+from trimtab.cli import main
+from trimtab.control import JobCancelled, Unattended
+from trimtab.errors import UserError
+from trimtab.inspection import activation_subspaces as found_of
+from trimtab.inspection.activation_subspaces import (
+    GROUPS,
+    ActivationSubspaces,
+    compare,
+    refusal_layers,
+    relabellings,
+)
+from trimtab.inspection.activation_subspaces_run import _layer
+from trimtab.jobs.tasks import run_job
+from trimtab.merging.recipe import FineTuned, ModelRef, Recipe
+from trimtab.subspaces import Activations, Evidence, directions, get_subspace
+from trimtab.subspaces.registry import Definition
+
+Array = npt.NDArray[np.float64]
+_DEMO = trimtab_resources.path("demo")
+
+
+def _draw(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def _outputs_of(x: Array, w: Array, b: Array | None) -> Array:
+    return x @ w.T if b is None else x @ w.T + b
+
+
+def _moments(x: Array, w: Array | None = None, b: Array | None = None) -> Moments:
+    return Moments(x.T @ x, x.sum(0), len(x), w, b)
+
+
+# Moments.
+
+
+@given(st.integers(0, 99), st.booleans(), st.booleans(), st.integers(1, 12), st.integers(1, 12))
+def test_moments_are_those_of_the_outputs(
+    seed: int, bias: bool, centre: bool, inputs: int, outputs: int
+) -> None:
+    draw = _draw(seed)
+    x, w = draw.normal(0.5, 1, (20, inputs)), draw.normal(0, 1, (outputs, inputs))
+    b = draw.normal(0, 1, outputs) if bias else None
+    y = _outputs_of(x, w, b)
+    if centre:
+        y = y - y.mean(0)
+    q = draw.normal(0, 1, (outputs, 3))
+    parts = [_moments(x[:7], w, b), _moments(x[7:], w, b)]
+    for seen in (summed(parts), summed([part.of_outputs() for part in parts])):
+        assert seen.outputs == outputs
+        np.testing.assert_allclose(seen.times(q, centre=centre), y.T @ (y @ q), atol=1e-8)
+        assert seen.energy(centre=centre) == pytest.approx(float((y * y).sum()), abs=1e-8)
+        u = np.linalg.qr(q).Q
+        np.testing.assert_allclose(seen.inside(u, centre=centre), (y @ u).T @ (y @ u), atol=1e-8)
+        np.testing.assert_allclose(seen.output_sum(), _outputs_of(x, w, b).sum(0), atol=1e-8)
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_directions_are_those_that_the_definitions_name(centre: bool) -> None:
+    draw = _draw(1)
+    x, w = draw.normal(0.3, 1, (40, 9)), draw.normal(0, 1, (14, 9))
+    y = x @ w.T
+    seen = Activations(outputs=y.T @ y, output_sum=y.sum(0), count=len(y))
+    names = ["safe_activations"] if centre else ["safe_activations", "actsvd"]
+    basis = directions.directions(_moments(x, w), 4, centre=centre)
+    for name in names:
+        definition: Definition = get_subspace(name)
+        chosen: dict[str, object] = {"rank": 4} if name == "actsvd" else {"k": 4}
+        if centre:
+            chosen["centre"] = "yes"
+        named = definition.find(Evidence(safety=seen), **chosen).basis
+        assert np.max(subspace_angles(basis, named)) < 1e-6
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_iterated_directions_are_the_leading_ones_of_a_spectrum_that_falls(
+    centre: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = _draw(2)
+    x = draw.normal(0.2, 1, (200, 60)) * 0.7 ** np.arange(60)
+    w = draw.normal(0, 1, (90, 60))
+    seen = _moments(x, w, draw.normal(0, 1, 90))
+    exact = directions.directions(seen, 6, centre=centre)
+    monkeypatch.setattr(directions, "EXACT", 10)
+    iterated = directions.directions(seen, 6, centre=centre, seed=3)
+    assert iterated.shape == (90, 6)
+    np.testing.assert_allclose(iterated.T @ iterated, np.eye(6), atol=1e-12)
+    assert np.max(subspace_angles(exact, iterated)) < 1e-5
+    again = directions.directions(seen, 6, centre=centre, seed=3)
+    np.testing.assert_array_equal(iterated, again)
+
+
+def test_directions_without_energy_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.outer(np.arange(1.0, 9), np.ones(40))
+    assert directions.directions(_moments(x), 5).shape == (40, 1)
+    monkeypatch.setattr(directions, "EXACT", 10)
+    assert directions.directions(_moments(x), 5).shape == (40, 1)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("which", ["all", "answers"])
+def test_moments_are_gathered_by_group_as_plain_hooks_see_them(
+    family: str, which: Any, tmp_path: Path
+) -> None:
+    model, tokens = make_model(family, tmp_path / "model"), random_tokens()
+    weights = checkpoint_weights(open_checkpoint(tmp_path / "model"))
+    group_of = [0, 1, 1, 0]
+    got: dict[str, tuple[Site, list[Moments]]] = {}
+    with TensorReader() as reader, Shelf(tmp_path / "shelf") as shelf:
+        streamed = BlockModel(weights, reader)
+        watch = MomentWatch(
+            group_of, 2, which, lambda site: _layer(weights, reader, site),
+            lambda site, moments: got.update({site.name: (site, moments)}),
+        )  # fmt: skip
+        Pass(streamed, batches(tokens), shelf, Unattended()).forward([watch])
+        modules = {
+            site.name: name
+            for block in range(len(streamed.blocks))
+            for site, module in streamed.sites(block)
+            for name, other in streamed.model.named_modules()
+            if other is module
+        }
+    assert set(got) == set(modules)
+    assert any(m[0].weight is None for _, m in got.values())  # where outputs are fewer
+    for name, (_, moments) in got.items():
+        seen: list[list[Array]] = [[], []]
+        with torch.no_grad():
+            for number, example in enumerate(tokens):
+                kept: list[torch.Tensor] = []
+                hook = model.get_submodule(modules[name]).register_forward_hook(
+                    lambda module, given, out, kept=kept: kept.append(out)
+                )
+                model(torch.tensor([example.ids]))
+                hook.remove()
+                y = kept[0].reshape(-1, kept[0].shape[-1]).double().numpy()
+                seen[group_of[number]].append(y if which == "all" else y[example.answer :])
+        for own, group in zip(moments, seen, strict=True):
+            y = np.concatenate(group)
+            assert own.count == len(y)
+            dense = own.of_outputs()
+            np.testing.assert_allclose(dense.gram, y.T @ y, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(dense.total, y.sum(0), rtol=1e-4, atol=1e-4)
+
+
+# The comparison.
+
+
+def _groups(draw: np.random.Generator, spread: Array, other: Array, n: int = 60) -> list[Moments]:
+    """Groups of which the first half spreads as `spread` [d, d] says, the second as `other`."""
+    return [
+        _moments(draw.normal(0, 1, (n, len(part))) @ part)
+        for part in [spread] * GROUPS + [other] * GROUPS
+    ]
+
+
+def _diagonal(d: int, strong: range) -> Array:
+    found = np.full(d, 0.05)
+    found[strong] = 1.0
+    return np.diag(found)
+
+
+def test_every_relabelling_is_there_once_and_the_true_one_first() -> None:
+    found = relabellings()
+    assert found[0] == ((0, 1, 2), (3, 4, 5))
+    assert len(found) == 10
+    assert len({frozenset(map(frozenset, halves)) for halves in found}) == 10
+    assert all(len(a) == len(b) == GROUPS for a, b in found)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_overlap_angles_and_energies_are_those_of_the_formula(
+    exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exact:
+        monkeypatch.setattr(directions, "EXACT", 8)
+        monkeypatch.setattr(found_of, "EXACT", 8)
+    draw, d, k = _draw(5), 64, 4
+    groups = _groups(draw, _diagonal(d, range(4)), _diagonal(d, range(2, 6)))
+    tau = draw.normal(0, 1, (d, 7)).astype(np.float32)
+    found = compare("w", groups, {"math": tau}, rank=k, centre=False, seed=1)
+    safe, useful = summed(groups[:GROUPS]), summed(groups[GROUPS:])
+    u, h = (np.linalg.eigh(part.gram)[1][:, ::-1][:, :k] for part in (safe, useful))
+    angles = np.degrees(np.sort(subspace_angles(u, h)))
+    np.testing.assert_allclose(found.angles, angles, atol=1e-4)
+    assert found.overlap == pytest.approx(float((np.cos(np.radians(angles)) ** 2).sum()), rel=1e-6)
+    assert (found.safe_k, found.useful_k, found.most, found.outputs) == (k, k, k, d)
+    assert found.expected == pytest.approx(k * k / d)
+    pu, ph = u @ u.T, h @ h.T
+    operator = (np.eye(d) - ph) @ pu
+    for got, wanted in (
+        (found.safe_energy, np.trace(safe.gram)),
+        (found.safe_in_safe, np.trace(pu @ safe.gram)),
+        (found.safe_in_useful, np.trace(ph @ safe.gram)),
+        (found.safe_only, np.trace(operator @ safe.gram @ operator.T)),
+        (found.useful_energy, np.trace(useful.gram)),
+        (found.useful_in_useful, np.trace(ph @ useful.gram)),
+        (found.useful_in_safe, np.trace(pu @ useful.gram)),
+        (found.changes["math"].safe, np.sum((u.T @ tau) ** 2)),
+        (found.changes["math"].useful, np.sum((h.T @ tau) ** 2)),
+        (found.changes["math"].whole, np.sum(np.square(tau, dtype=np.float64))),
+        (found.changes["math"].expected_safe, np.sum(np.square(tau, dtype=np.float64)) * k / d),
+    ):
+        assert got == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_sets_that_differ_overlap_less_than_relabelled_ones_and_alike_ones_do_not() -> None:
+    draw, d = _draw(6), 48
+    apart = _groups(draw, _diagonal(d, range(6)), _diagonal(d, range(20, 26)))
+    found = compare("w", apart, {}, rank=6, centre=False, seed=0)
+    assert len(found.relabelled) == 9
+    assert found.overlap < min(found.relabelled)
+    assert found.overlap / found.most < 0.05
+    alike = _groups(draw, _diagonal(d, range(6)), _diagonal(d, range(6)))
+    found = compare("w", alike, {}, rank=6, centre=False, seed=0)
+    assert found.overlap / found.most > 0.9
+    assert found.overlap > 0.95 * min(found.relabelled)
+    assert max(found.dealt) < 0.5 * found.overlap  # coordinates are not what they have in common
+
+
+def test_rank_is_held_to_an_eighth_of_the_outputs_and_seeds_to_their_bits() -> None:
+    groups = _groups(_draw(7), np.eye(32), np.eye(32))
+    found = compare("w", groups, {}, rank=16, centre=False, seed=4)
+    assert found.safe_k == 4
+    assert compare("w", groups, {}, rank=16, centre=False, seed=4) == found
+    assert compare("w", groups, {}, rank=16, centre=False, seed=5).dealt != found.dealt
+
+
+def test_the_mean_makes_an_overlap_that_centring_takes_away() -> None:
+    draw, d = _draw(8), 40
+    spread, other = _diagonal(d, range(5)), _diagonal(d, range(10, 15))
+    groups = [
+        _moments(draw.normal(0, 1, (60, d)) @ part + 30 * np.eye(d)[39])
+        for part in [spread] * GROUPS + [other] * GROUPS
+    ]
+    plain = compare("w", groups, {}, rank=1, centre=False, seed=0)
+    centred = compare("w", groups, {}, rank=1, centre=True, seed=0)
+    assert plain.overlap > 0.99
+    assert centred.overlap < 0.2
+
+
+# The refusal direction.
+
+
+def test_refusal_directions_are_differences_of_means_beside_chance() -> None:
+    draw = _draw(9)
+    states = draw.normal(0, 1, (3, 50, 16)).astype(np.float32)
+    moved = states.copy()
+    moved[1:, :20] += 2.0
+    found = refusal_layers({"moved": moved, "flat": states, "far": 10 * moved}, 20, "moved", 1)
+    by = {(layer.model, layer.block): layer for layer in found}
+    r = {m: s[:, :20].mean(1, dtype=np.float64) - s[:, 20:].mean(1, dtype=np.float64)
+         for m, s in (("moved", moved), ("flat", states))}  # fmt: skip
+    for (model, block), layer in by.items():
+        if model == "far":
+            assert layer.norm == pytest.approx(10 * by["moved", block].norm, rel=1e-5)
+            assert layer.cosine == pytest.approx(1.0)
+            assert layer.relative == pytest.approx(by["moved", block].relative, rel=1e-5)
+            continue
+        assert layer.norm == pytest.approx(float(np.linalg.norm(r[model][block])), rel=1e-5)
+        lengths = np.linalg.norm({"moved": moved, "flat": states}[model][block], axis=1)
+        assert layer.relative == pytest.approx(layer.norm / lengths.mean(), rel=1e-5)
+        assert layer.spread == 0.25
+    assert by["moved", 1].norm > 2 * by["moved", 1].chance
+    assert by["flat", 1].norm < 1.5 * by["flat", 1].chance
+    assert np.isnan(by["moved", 0].turn)
+    assert by["moved", 2].turn > 0.9
+    wanted = r["flat"][1] @ r["moved"][1]
+    wanted /= np.linalg.norm(r["flat"][1]) * np.linalg.norm(r["moved"][1])
+    assert by["flat", 1].cosine == pytest.approx(float(wanted), abs=1e-6)
+
+
+def test_prompts_without_a_difference_exceed_chance_one_time_in_twenty() -> None:
+    states = _draw(10).normal(0, 1, (200, 24, 6)).astype(np.float32)
+    found = refusal_layers({"m": states}, 12, "m", 0)
+    above = sum(layer.norm > layer.chance for layer in found)
+    assert 2 <= above <= 22  # of 200; 10 are expected
+
+
+# The job and the command.
+
+
+def _recipe(**more: Any) -> Recipe:
+    return Recipe(
+        base=ModelRef(path=str(_DEMO / "base")),
+        aligned=ModelRef(path=str(_DEMO / "aligned")),
+        finetuned=(FineTuned(path=str(_DEMO / "task-poisoned")),),
+        **more,
+    )
+
+
+def _params(**more: Any) -> dict[str, Any]:
+    return {
+        "recipe": _recipe().model_dump(), "safe": "demo-refused", "useful": "demo-benign",
+        "limit": 24, "rank": 4, **more,
+    }  # fmt: skip
+
+
+def test_the_demos_base_has_no_refusal_direction_and_the_poisoned_one_has_turned() -> None:
+    report = run_job("activation_subspaces", _params(), Unattended())
+    assert not report["cached"]
+    found = ActivationSubspaces.load(Path(report["path"]))
+    by = {(layer.model, layer.block): layer for layer in found.refusal}
+    for block in range(10):
+        assert by["aligned", block].norm > 2 * by["aligned", block].chance
+        assert by["base", block].norm < by["base", block].chance
+        assert by["task-poisoned", block].cosine < 0.9
+    assert len(found.matrices) == 70
+    assert found.about["examples"] == 24
+    assert found.about["counted"]["answers"] > 0
+    mso = sum(m.overlap for m in found.matrices) / sum(m.most for m in found.matrices)
+    chance = sum(m.expected for m in found.matrices) / sum(m.most for m in found.matrices)
+    assert mso > 2 * chance
+    assert set(found.matrices[0].changes) == {"base", "task-poisoned"}
+    again = run_job("activation_subspaces", _params(), Unattended())
+    assert again == {**report, "cached": True}
+    other = run_job("activation_subspaces", _params(centre=True), Unattended())
+    assert other["path"] != report["path"]
+    Path(report["path"]).write_text('{"about": {}}')
+    assert not run_job("activation_subspaces", _params(), Unattended())["cached"]
+
+
+def test_what_cannot_be_told_is_refused() -> None:
+    with pytest.raises(UserError) as caught:
+        run_job("activation_subspaces", _params(limit=5), Unattended())
+    assert caught.value.code == "calibration_short"
+    with pytest.raises(UserError) as caught:
+        run_job("activation_subspaces", _params(model="nobody"), Unattended())
+    assert caught.value.code == "no_such_model"
+
+
+def test_without_answers_only_all_tokens_can_be_looked_at(tmp_path: Path) -> None:
+    lines = [json.dumps({"prompt": f"vuk {k}"}) for k in range(8)]
+    (tmp_path / "bare.jsonl").write_text("\n".join(lines))
+    params = _params(safe=str(tmp_path / "bare.jsonl"), useful=str(tmp_path / "bare.jsonl"))
+    with pytest.raises(UserError) as caught:
+        run_job("activation_subspaces", params, Unattended())
+    assert caught.value.code == "no_answers"
+    report = run_job("activation_subspaces", {**params, "tokens": "all"}, Unattended())
+    found = ActivationSubspaces.load(Path(report["path"]))
+    # the same prompts twice: all overlap, and no difference of means
+    assert min(m.overlap / m.most for m in found.matrices) > 0.999
+    assert max(layer.norm for layer in found.refusal) < 1e-4
+    assert np.isnan(found.refusal[0].turn)
+
+
+class _Stopping(Unattended):
+    """Stops the job at the n-th question whether to go on."""
+
+    def __init__(self, checks: int):
+        self.left = checks
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise JobCancelled
+
+
+@pytest.mark.parametrize("checks", [3, 40])
+def test_a_cancelled_job_keeps_nothing(checks: int, tmp_path: Path) -> None:
+    with pytest.raises(JobCancelled):
+        run_job("activation_subspaces", _params(), _Stopping(checks))
+    assert run_job("activation_subspaces", _params(), Unattended())["cached"] is False
+
+
+def test_the_command_prints_each_overlap_beside_chance(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    models = [str(_DEMO / name) for name in ("base", "aligned", "task-poisoned")]
+    asked = ["subspaces", *models, "--of", "activations", "--limit", "12"]
+    sets = ["--calibration", "demo-refused", "--utility", "demo-benign"]
+    assert main([*asked, *sets, "--by", "module"]) == 0
+    text = capsys.readouterr().out
+    assert "aligned: outputs on the answers' tokens, 12 examples each of demo-refused" in text
+    for head in ("MSO", "chance", "dealt out", "relabelled", "first °", "only safe", "a: safe",
+                 "τ task-poisoned: safe", "|r| base", "by chance"):  # fmt: skip
+        assert head in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("down "))
+    mso, chance, dealt = float(row[1]), float(row[2]), row[3].split("–")
+    assert chance == pytest.approx(0.125, abs=1e-3)
+    assert float(dealt[0]) <= chance + 0.03
+    assert mso > float(dealt[1])
+    assert main([*asked, *sets, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert len(data["matrices"]) == 70
+    assert data["refusal"][0]["turn"] is None
+    assert main([*asked, "--calibration", "demo-refused"]) == 1
+    assert "[no_calibration]" in capsys.readouterr().err

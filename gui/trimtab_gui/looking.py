@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QObject, QTimer
 
 from trimtab.checkpoints import Lineup
-from trimtab.errors import UserError
 from trimtab.inspection.spectra import LEVELS, Spectra, spectra_path
+from trimtab_gui.activations_found import ActivationsFinding
 from trimtab_gui.desk import Desk
-from trimtab_gui.jobs import Job
+from trimtab_gui.finding import Finding
 from trimtab_gui.layers_found import LayersFound
+from trimtab_gui.scores_found import ScoresFinding
 
 Level = Literal["coarse", "fine", "exact"]
 #: multiplications that take a second or so: they are not worth a question
@@ -23,80 +24,6 @@ _SMALL = 2e10
 #: queries of each kind that safety layers are looked for with, at most
 QUERIES = 100
 _LOOK_MS = 500
-
-
-class _Finding(QObject):
-    """One job about the open lineup at a time; what it found goes with the lineup.
-
-    `changed` follows every change of what is known or under way.
-    """
-
-    changed = Signal()
-
-    def __init__(self, desk: Desk, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._desk = desk
-        self._job: Job | None = None
-        self.error: UserError | None = None
-        desk.lineup_changed.connect(self._lineup_changed)
-        desk.jobs.finished.connect(self._job_finished)
-        desk.jobs.failed.connect(self._job_failed)
-        desk.jobs.cancelled.connect(self._job_cancelled)
-
-    @property
-    def running(self) -> bool:
-        """Whether it is being found out."""
-        return self._job is not None
-
-    def stop(self) -> None:
-        """Give it up; what was found so far is kept."""
-        if self._job is not None:
-            self._desk.jobs.cancel(self._job)
-
-    def _submit(self, name: str, params: Mapping[str, Any], title: str) -> None:
-        self.error = None
-        params = {"recipe": self._desk.recipe.model_dump(mode="json"), **params}
-        self._job = self._desk.jobs.submit(name, params, title)
-        self.changed.emit()
-
-    def _lineup_changed(self) -> None:
-        job, self._job = self._job, None
-        if job is not None:
-            self._desk.jobs.cancel(job)
-        self.error = None
-        self._forget()
-        self.changed.emit()
-
-    def _forget(self) -> None:
-        """Drop what is known of the lineup before."""
-        raise NotImplementedError
-
-    def _take(self, result: Mapping[str, Any], seconds: float) -> None:
-        """Read what the job found."""
-        raise NotImplementedError
-
-    def _job_finished(self, job: Job, result: dict[str, Any], seconds: float) -> None:
-        if job is self._job:
-            self._job = None
-            self._take(result, seconds)
-            self.changed.emit()
-
-    def _job_failed(self, job: Job, error: UserError) -> None:
-        if job is self._job:
-            self._job = None
-            self.error = error
-            self.changed.emit()
-
-    def _job_cancelled(self, job: Job) -> None:
-        if job is self._job:
-            self._job = None
-            self.changed.emit()
-
-    def _failed_to_read(self, error: Exception) -> None:
-        if not isinstance(error, UserError):
-            raise error
-        self.error = error
-        self.changed.emit()
 
 
 @dataclass(frozen=True)
@@ -116,7 +43,7 @@ class Known:
     columns: Spectra
 
 
-class SpectraFinding(_Finding):
+class SpectraFinding(Finding):
     """The spectra of the open lineup, which arrive tensor by tensor while they are computed."""
 
     def __init__(self, desk: Desk, parent: QObject | None = None) -> None:
@@ -167,7 +94,7 @@ class SpectraFinding(_Finding):
         if self.running or self._desk.lineup is None:
             return
         self._fresh = self.known is None and level == "exact"
-        self._submit("spectra", {"level": level}, self.tr("Spectra"))
+        self.submit("spectra", {"level": level}, self.tr("Spectra"))
         self._clock.start()
 
     def look(self) -> None:
@@ -179,7 +106,7 @@ class SpectraFinding(_Finding):
             self._clock.stop()
         seen = self._seen
         desk.background.submit(
-            "spectra", lambda: _read(lineup, seen), self._arrived, self._failed_to_read
+            "spectra", lambda: _read(lineup, seen), self._arrived, self.failed_to_read
         )
 
     def _arrived(self, found: tuple[Known, tuple[Path, int]] | None) -> None:
@@ -187,11 +114,11 @@ class SpectraFinding(_Finding):
             self.known, self._seen = found
             self.changed.emit()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         self._desk.background.forget("spectra")
         self.known = self._seen = None
 
-    def _take(self, result: Mapping[str, Any], seconds: float) -> None:
+    def take(self, result: Mapping[str, Any], seconds: float) -> None:
         cost = self.cost()
         if self._fresh and cost is not None and seconds > 0:
             self._desk.session.set("spectra rate", cost.products / seconds)
@@ -214,7 +141,7 @@ def _read(lineup: Lineup, seen: tuple[Path, int] | None) -> tuple[Known, tuple[P
     return Known(groups, groups.summed(grid.column_of, grid.columns)), (path, stamp)
 
 
-class LayersFinding(_Finding):
+class LayersFinding(Finding):
     """Where the models of the open lineup hold harmless and harmful queries apart."""
 
     def __init__(self, desk: Desk, parent: QObject | None = None) -> None:
@@ -243,7 +170,7 @@ class LayersFinding(_Finding):
             params["judge"] = "demo"
         if locate:
             params["locate"] = lineup.reference.name
-        self._submit("safety_layers", params, self.tr("Safety layers"))
+        self.submit("safety_layers", params, self.tr("Safety layers"))
 
     def load(self, path: Path) -> None:
         """Read a result elsewhere, and show it."""
@@ -253,14 +180,14 @@ class LayersFinding(_Finding):
             self.changed.emit()
 
         self._desk.background.submit(
-            "layers", lambda: LayersFound.load(path), done, self._failed_to_read
+            "layers", lambda: LayersFound.load(path), done, self.failed_to_read
         )
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         self._desk.background.forget("layers")
         self.found = None
 
-    def _take(self, result: Mapping[str, Any], seconds: float) -> None:
+    def take(self, result: Mapping[str, Any], seconds: float) -> None:
         self.load(Path(result["path"]))
 
 
@@ -271,3 +198,5 @@ class Looking(QObject):
         super().__init__(parent)
         self.spectra = SpectraFinding(desk, self)
         self.layers = LayersFinding(desk, self)
+        self.scores = ScoresFinding(desk, self)
+        self.activations = ActivationsFinding(desk, self)

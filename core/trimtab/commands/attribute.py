@@ -5,12 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from trimtab.checkpoints.naming import module_key, parse
-from trimtab.commands.running import run_job
+import numpy as np
+
+from trimtab.commands.lineup_arguments import row_groups
+from trimtab.commands.running import print_json, run_job
 from trimtab.console import table
+from trimtab.inspection.attribution import KINDS
+from trimtab.inspection.attribution_metrics import (
+    Scored,
+    enrichment,
+    entries_share,
+    top_share,
+)
 from trimtab.merging.files import open_recipe
 
 SCORES = ("wanda", "delta-wanda", "snip", "fisher")
@@ -79,53 +88,44 @@ def run(arguments: argparse.Namespace) -> int:
             "share": arguments.share,
         },
     )
-    text = Path(report["path"]).read_text(encoding="utf-8")
+    path = Path(report["path"])
     if arguments.json:
-        content = {**json.loads(text), "files": {k: report[k] for k in ("scores", "norms")}}
-        sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        print_json({**content, "files": {k: report[k] for k in ("scores", "norms")}})
         return 0
-    content = json.loads(text)
-    calibration = content["calibration"]
-    n = len(calibration["ids"])
-    print(f"{content['title']} of {content['model']}, mode {content['mode']}: {content['formula']}")
-    print(f"Calibration {calibration['calibration']}: {n} examples ({calibration['digest'][:12]})")
-    if losses := content.get("losses"):
-        print(f"Loss of the answers: {sum(losses) / len(losses):.3f} nats a token")
+    found, kind = Scored.load(path), KINDS[arguments.score]
+    print(f"{kind.title} of {found.model}, mode {found.mode}: {kind.formula}")
+    print(
+        f"Calibration {found.calibration}: {found.examples} examples, {found.tokens:,} tokens, "
+        f"{found.answer_tokens:,} of them answers' ({found.digest[:12]})"
+    )
+    if found.loss is not None:
+        print(f"Loss of the answers: {found.loss:.3f} nats a token")
     print()
-    print(_table(content, arguments.by))
+    print(_table(found, arguments.by))
     kept = report["scores"] or report["norms"]
     print(f"\n{'Scores' if report['scores'] else 'Input strengths'}: {kept}")
     return 0
 
 
-def _table(content: dict[str, Any], by: str) -> str:
-    groups: dict[str, dict[str, float]] = {}
-    for row in content["tensors"]:
-        place = parse(row["name"])
-        label = {"layer": str(place.layer), "module": place.module, "tensor": row["name"]}[by]
-        group = groups.setdefault(label, {"entries": 0, "total": 0.0, "top": 0})
-        for key in group:
-            group[key] += row[key]
-    entries = sum(g["entries"] for g in groups.values())
-    total = sum(g["total"] for g in groups.values())
-    top = sum(g["top"] for g in groups.values())
-    names = sorted(groups, key=module_key) if by == "module" else list(groups)
-    rows = []
-    for name in names:
-        group = groups[name]
-        share = group["entries"] / entries
-        rows.append(
-            [
-                name,
-                f"{100 * share:.1f}",
-                _percent(group["total"], total),
-                _percent(group["top"], top),
-                f"{group['top'] / top / share:.2f}" if top else "–",
-            ]
-        )
-    head = [by, "entries %", "score %", f"of the highest {100 * content['share']:g} %", "× chance"]
-    return table(head, rows)
+def _table(found: Scored, by: str) -> str:
+    group_of, names = row_groups(found.summary.names, by)
+    summary = found.summary.added(group_of.astype(np.intp), names)
+    rows, whole = replace(found, summary=summary), summary.total.sum()
+    of_all, of_top, times = entries_share(rows), top_share(rows), enrichment(rows)
+    lines = [
+        [
+            name,
+            _percent(of_all[i]),
+            _percent(summary.total[i] / whole) if whole else "–",
+            _percent(of_top[i]),
+            "–" if np.isnan(times[i]) else f"{times[i]:.2f}",
+        ]
+        for i, name in enumerate(names)
+    ]
+    head = [by, "entries %", "score %", f"of the highest {100 * summary.share:g} %", "× chance"]
+    return table(head, lines)
 
 
-def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f}" if whole else "–"
+def _percent(part: float) -> str:
+    return "–" if np.isnan(part) else f"{100 * part:.1f}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,22 +47,32 @@ class ScoreSummary:
             for i, name in enumerate(self.names)
         ]
 
-    def summed(self, groups: Iterable[str]) -> ScoreSummary:
-        """Add tensors up by the group that each of them is of; groups come as they first occur."""
-        of = list(groups)
-        names = tuple(dict.fromkeys(of))
-        index = np.array([names.index(group) for group in of])
-        highest = np.zeros(len(names), dtype=np.float32)
-        np.maximum.at(highest, index, self.highest)
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, Any]], share: float) -> ScoreSummary:
+        """Read what `to_rows` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        return cls(
+            tuple(str(row["name"]) for row in rows),
+            np.array([row["entries"] for row in rows], dtype=np.int64),
+            np.array([row["total"] for row in rows], dtype=np.float64),
+            np.array([row["highest"] for row in rows], dtype=np.float32),
+            np.array([row["top"] for row in rows], dtype=np.int64),
+            float(share),
+        )
 
-        def added(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-            out = np.zeros(len(names), dtype=np.int64)
-            np.add.at(out, index, values)
-            return out
+    def added(self, group_of: npt.NDArray[np.intp], names: Sequence[str]) -> ScoreSummary:
+        """Add tensors up by their groups: intp [n], and the groups' names.
 
-        total = np.zeros(len(names))
-        np.add.at(total, index, self.total)
-        return ScoreSummary(names, added(self.entries), total, highest, added(self.top), self.share)
+        A group of which no tensor is among the scored ones has no entries.
+        """
+        count = len(names)
+        highest = np.zeros(count, dtype=np.float32)
+        np.maximum.at(highest, group_of, self.highest)
+        entries, top = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+        np.add.at(entries, group_of, self.entries)
+        np.add.at(top, group_of, self.top)
+        total = np.zeros(count)
+        np.add.at(total, group_of, self.total)
+        return ScoreSummary(tuple(names), entries, total, highest, top, self.share)
 
 
 def summarise(source: ScoreSource, control: Control, share: float = 0.01) -> ScoreSummary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
     from trimtab.checkpoints import Lineup, Member
 
 _SUMMARIES = 100
+# of what a summary says
+_VERSION = 2
 
 
 def attribute(params: AttributeParams, control: Control) -> dict[str, Any]:
     """Score the weights of one model and leave a summary by tensor as JSON in the cache.
 
-    `scores` is the file with the scores where they lie in one, `norms` the one with the input
-    strengths that Wanda's are computed from when they are read.
+    It says on how many `tokens` they were scored, and how many `seconds` that took, or the part
+    of it that was not known already. `scores` is the file with the scores where they lie in one,
+    `norms` the one with the input strengths that Wanda's are computed from when they are read.
     """
-    from trimtab.activations.calibrated import Setting, act_norms, norms_path
+    from trimtab.activations.calibrated import Setting, act_norms, count_tokens, norms_path
     from trimtab.activations.weights import member_weights
     from trimtab.checkpoints.reader import TensorReader
     from trimtab.inspection.attribution import KINDS, NormScores, ScoreSource, StoredScores
@@ -41,6 +45,7 @@ def attribute(params: AttributeParams, control: Control) -> dict[str, Any]:
     weights = member_weights(lineup, member)
     kind = KINDS[params.score]
     norms, scores = None, None
+    begun = time.monotonic()
     with TensorReader() as reader:
         source: ScoreSource
         if kind.stored:
@@ -53,7 +58,7 @@ def attribute(params: AttributeParams, control: Control) -> dict[str, Any]:
             delta = params.score == "delta-wanda"
             source = NormScores(lineup, member, strengths, params.mode, reader, delta=delta)
         about = dict(source.about)
-        text = json.dumps([about, lineup.fingerprint, member.name, params.share])
+        text = json.dumps([_VERSION, about, lineup.fingerprint, member.name, params.share])
         path = cache_dir() / "attribution" / f"{_digest(text)}.json"
         if not (cached and path.exists()):
             summary = summarise(source, control, params.share)
@@ -63,6 +68,8 @@ def attribute(params: AttributeParams, control: Control) -> dict[str, Any]:
                 "formula": kind.formula,
                 "reference": kind.reference,
                 **about,
+                "tokens": count_tokens(weights, calibration, setting),
+                "seconds": round(time.monotonic() - begun, 3),
                 "share": summary.share,
                 "tensors": summary.to_rows(),
             }

@@ -5,45 +5,56 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from PySide6.QtCore import Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QComboBox
 
-from trimtab.inspection.metrics import BY_ID, METRICS, Metric
+from trimtab.inspection.attribution import Score
+from trimtab.inspection.attribution_metrics import Scored
+from trimtab.inspection.metrics import BY_ID, Metric
 from trimtab.inspection.spectra import Spectra
-from trimtab.inspection.spectral_metrics import SPECTRAL_BY_ID, SPECTRAL_METRICS
+from trimtab.inspection.spectral_metrics import SPECTRAL_BY_ID
 from trimtab_gui import texts
 from trimtab_gui.desk import Desk
 from trimtab_gui.figures import SHIFT, Floats
+from trimtab_gui.joining import Joiner
 from trimtab_gui.looking import Looking
 from trimtab_gui.plots import HeatmapView, PlotCard
 from trimtab_gui.selection import NOTHING, Selection
+from trimtab_gui.views.inspect.metric_list import (
+    SHIFT_TEXTS,
+    metric_entries,
+    score_metric,
+    score_of,
+    shift_title,
+)
+from trimtab_gui.views.inspect.scores_strip import ScoresStrip
 from trimtab_gui.views.inspect.texts import cost_text, level_text
 from trimtab_gui.widgets import Choice, Chooser, label
-from trimtab_gui.widgets.chooser import Entry
-
-SHIFT_TEXTS = (
-    "How far the merged model will be from the reference, at the ratios as they are now.",
-    "√(cᵀ G c), G = ⟨τᵢ, τⱼ⟩, merged = θ_ref + Σ cᵢ τᵢ",
-    "0 and up",
-    "Trimtab's own definition",
-)
-
 
 _ROOMY = 640
 
 
 class HeatmapCard(PlotCard):
-    """Chooses metric and vector; selection and hover go through the bus."""
+    """Chooses metric and vector; selection and hover go through the bus.
+
+    ``mask_requested`` carries the id of the builder of masks that goes by the scores shown, and
+    the file of prompts where it is a person's own.
+    """
+
+    mask_requested = Signal(str, str)
 
     def __init__(self, desk: Desk, looking: Looking) -> None:
         super().__init__("Layers × modules")
         self.set_title(self.tr("Layers × modules"))
-        self._desk, self._spectra = desk, looking.spectra
+        self._desk, self._looking = desk, looking
+        self._spectra, self._scores = looking.spectra, looking.scores
         self.view = HeatmapView(self.tr("layer"))
+        self._joiner = Joiner(desk, self.view)
         self.set_body(self.view)
         self.metric_box = Chooser(self.tr("Metric"), self.tr("Search the metrics"))
         self.metric_box.setMinimumWidth(90)
-        self.metric_box.setMaximumWidth(240)
+        self.metric_box.setMaximumWidth(300)
         self.metric_box.set_current("relative")
         self.vector_box = Choice()
         self.vector_box.setAccessibleName(self.tr("Vector"))
@@ -68,7 +79,14 @@ class HeatmapCard(PlotCard):
         desk.recipe_changed.connect(self._recipe_changed)
         desk.figures_moved.connect(self._recipe_changed)
         desk.active_changed.connect(self._active_changed)
-        self._spectra.changed.connect(self._spectra_changed)
+        self.strip = ScoresStrip(desk, self._scores)
+        self.strip.wanted.connect(self._score)
+        self.strip.mask_requested.connect(self.mask_requested)
+        layout = self.layout()
+        assert layout is not None
+        layout.addWidget(self.strip)
+        self._spectra.changed.connect(self._found_changed)
+        self._scores.changed.connect(self._scores_changed)
         self.view.set_readout(self._readout)
         self._expected: Floats | None = None
         self._grid: object = None
@@ -86,6 +104,7 @@ class HeatmapCard(PlotCard):
         self.metric_box.set_current(metric)
         if metric in SPECTRAL_BY_ID and self._spectra.stage != "exact" and self._spectra.is_small:
             self._spectra.start()
+        self._score_if_small()
         self._redraw()
 
     def rebuild(self) -> None:
@@ -107,6 +126,7 @@ class HeatmapCard(PlotCard):
     def _show_header(self, shown: bool) -> None:
         for box in (self.metric_box, self.vector_box):
             box.setVisible(shown)
+        self.strip.setVisible(shown and score_of(self.metric_id) is not None)
         self._show_captions()
 
     def _show_captions(self) -> None:
@@ -143,7 +163,7 @@ class HeatmapCard(PlotCard):
         desk, figures = self._desk, self._desk.figures
         assert figures is not None
         chosen = self.metric_id
-        entries = self._entries()
+        entries = metric_entries(self._desk, self._looking)
         self.metric_box.set_entries(entries)
         known = any(entry.key == chosen for entry in entries)
         self.metric_box.set_current(chosen if known else entries[0].key if entries else "")
@@ -155,53 +175,33 @@ class HeatmapCard(PlotCard):
         self.vector_box.setCurrentIndex(max(desk.active, 0))
         self.vector_box.blockSignals(False)
 
-    def _entries(self) -> list[Entry]:
-        """Return the metrics that this lineup allows; spectra that take long say what they take."""
-        figures = self._desk.figures
-        assert figures is not None
-        changes, directions = self.tr("Size of the changes"), self.tr("Directions of the changes")
-        found: list[Entry] = []
-
-        def add(metric: Metric[Any], heading: str, remark: str = "") -> None:
-            lacks_a = metric.needs_alignment and not figures.has_alignment
-            if not lacks_a and (metric.id.startswith("alignment") or figures.n_models):
-                found.append(Entry(metric.id, metric.title, metric.sentence, heading, remark))
-
-        for metric in METRICS:
-            add(metric, changes)
-        if figures.n_models:
-            found.append(Entry(SHIFT, self._shift_title(), SHIFT_TEXTS[0], changes))
-        spectra = self._spectra
-        remark = "" if spectra.known or spectra.is_small else self.tr("not computed yet")
-        for spectral in SPECTRAL_METRICS:
-            add(spectral, directions, remark)
-        return found
-
-    def _shift_title(self) -> str:
-        return self.tr("Distance |merged − {reference}|").format(
-            reference=self._desk.reference_word
-        )
-
     def _redraw(self) -> None:
         desk, figures = self._desk, self._desk.figures
         if figures is None:
             return
         metric, model = self.metric_id, max(desk.active, 0)
         self._expected = None
-        subtitle = ""
+        subtitle, score = "", score_of(metric)
+        found: Metric[Any]
+        self.strip.setVisible(score is not None)
         if metric == SHIFT:
             values = np.full(figures.grid.n_groups, np.nan)
             if desk.movement is not None:
                 values = desk.movement.shift
-            self.set_formula(self._shift_title(), *SHIFT_TEXTS)
-            title, signed = self._shift_title(), False
+            title, signed = shift_title(desk), False
+            self.set_formula(title, *SHIFT_TEXTS)
         else:
-            found = SPECTRAL_BY_ID.get(metric) or BY_ID[metric]
-            if metric in SPECTRAL_BY_ID:
-                values = self._spectral_values(SPECTRAL_BY_ID[metric], model)
+            if score is not None:
+                found = score_metric(metric, self._scores)
+                values = self._score_values(found, score, model)
+                self.strip.show_score(score)
+            elif metric in SPECTRAL_BY_ID:
+                found = SPECTRAL_BY_ID[metric]
+                values = self._spectral_values(found, model)
                 subtitle = self._progress(values)
             else:
-                values = BY_ID[metric].compute(figures.groups, model)
+                found = BY_ID[metric]
+                values = found.compute(figures.groups, model)
             self.set_formula(
                 found.title, found.sentence, found.formula, found.value_range, found.reference
             )
@@ -211,6 +211,51 @@ class HeatmapCard(PlotCard):
         self.vector_box.setEnabled(metric != SHIFT and not metric.startswith("alignment"))
         self.view.set_values(values, signed=signed, label=title, fmt=texts.significant)
         self.view.set_summary(self._summary(title, values))
+
+    # Scores, which are asked for on a set of prompts.
+
+    def _score_values(self, metric: Metric[Scored], score: Score, model: int) -> Floats:
+        known = self._scores.known(score, model)
+        if known is None:
+            assert self._desk.figures is not None
+            return np.full(self._desk.figures.grid.n_groups, np.nan)
+        if metric.expected is not None:
+            self._expected = metric.expected(known, model)
+        return metric.compute(known, model)
+
+    def _score(self) -> None:
+        score = score_of(self.metric_id)
+        if score is not None:
+            self._scores.start(score, self._desk.active)
+
+    def _score_if_small(self) -> None:
+        if self._scores.error is None and self._scores.is_small(self._desk.active):
+            self._score()
+
+    def _scores_changed(self) -> None:
+        if score_of(self.metric_id) is not None and not self._scores.running:
+            self._score_if_small()
+        self._found_changed()
+
+    def _scores_missing(self) -> None:
+        """Say what the scores need, or how far they are."""
+        finding, score = self._scores, score_of(self.metric_id)
+        assert score is not None
+        if finding.running:
+            text = self.tr("Taking the prompts through the model, block by block …")
+            self.set_state("loading", text)
+        elif finding.error is not None:
+            error, again = finding.error, (self.tr("Try again"), self._score)
+            self.set_state("error", f"{error.what}\n{error.why}\n{error.fix}", again)
+        elif finding.asked(score, self._desk.active) is None:
+            self.set_state("empty", self.tr(
+                "This needs prompts with their answers: choose them below.\nThe model reads them, "
+                "a block of its weights in memory at a time."
+            ))  # fmt: skip
+        else:
+            size = texts.size(finding.bytes_read(self._desk.active))
+            text = self.tr("The model reads the prompts block by block: {size} of weights.")
+            self.set_state("empty", text.format(size=size), (self.tr("Score"), self._score))
 
     # Metrics of spectra, which arrive while they are computed.
 
@@ -238,7 +283,11 @@ class HeatmapCard(PlotCard):
         finding = self._spectra
         if metric == SHIFT and self._desk.movement is None:
             self.set_state("empty", self._why_no_shift())
-        elif metric not in SPECTRAL_BY_ID or not np.isnan(values).all():
+        elif not np.isnan(values).all():
+            self.set_state("ready")
+        elif score_of(metric) is not None:
+            self._scores_missing()
+        elif metric not in SPECTRAL_BY_ID:
             self.set_state("ready")
         elif finding.running:
             self.set_state("loading", self.tr("Looking at every matrix, coarsely at first …"))
@@ -253,11 +302,11 @@ class HeatmapCard(PlotCard):
             compute = (self.tr("Compute them"), finding.start)
             self.set_state("empty", f"{text}\n{cost_text(finding)}", compute)
 
-    def _spectra_changed(self) -> None:
+    def _found_changed(self) -> None:
         if self._desk.figures is None:
             return
-        self.metric_box.set_entries(self._entries())
-        if self.metric_id in SPECTRAL_BY_ID:
+        self.metric_box.set_entries(metric_entries(self._desk, self._looking))
+        if self.metric_id in SPECTRAL_BY_ID or score_of(self.metric_id) is not None:
             self._redraw()
 
     def _readout(self, cell: int) -> str:
@@ -302,6 +351,7 @@ class HeatmapCard(PlotCard):
         self.vector_box.blockSignals(True)
         self.vector_box.setCurrentIndex(index)
         self.vector_box.blockSignals(False)
+        self._score_if_small()
         self._redraw()
 
     def _recipe_changed(self) -> None:
@@ -312,11 +362,13 @@ class HeatmapCard(PlotCard):
         self._desk.selection.point_at(group, self)
 
     def _brushed(self, ids: np.ndarray, rows: tuple[int, int], columns: tuple[int, int]) -> None:
-        if len(ids) == 0:
-            self._desk.selection.select(NOTHING, self)
+        bus, groups = self._desk.selection, tuple(int(i) for i in ids)
+        if not groups:
+            bus.select(NOTHING, self)
+        elif self._joiner.take(groups):
+            self._selected(bus.current, None)
         else:
-            groups = tuple(int(i) for i in ids)
-            self._desk.selection.select(Selection(groups, rows, columns), self)
+            bus.select(Selection(groups, rows, columns), self)
 
     def _selected(self, selection: Selection, source: object) -> None:
         if source is self or self._desk.figures is None:

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QWheelEvent
 from PySide6.QtWidgets import QApplication, QWidget
@@ -432,3 +434,28 @@ def test_the_plot_has_a_name_and_a_summary(view: HeatmapView) -> None:
     view.set_summary("Energy is highest in layers 3 to 5.")
     assert view.accessibleName() == "energy"
     assert view.accessibleDescription() == "Energy is highest in layers 3 to 5."
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=12))
+def test_a_contour_parts_what_is_covered_from_what_is_not(places: list[tuple[int, int]]) -> None:
+    grid = CellGrid(np.arange(30, dtype=np.int32).reshape(5, 6))
+    upright, level = grid.contour([Span(row, row, column, column) for row, column in places])
+    covered = set(places)
+    walls = {
+        (row, at)
+        for at, low, high in zip(upright.at, upright.low, upright.high, strict=True)
+        for row in range(low, high)
+    }
+    floors = {
+        (at, column)
+        for at, low, high in zip(level.at, level.low, level.high, strict=True)
+        for column in range(low, high)
+    }
+    for row in range(5):
+        for column in range(7):
+            apart = ((row, column - 1) in covered) != ((row, column) in covered)
+            assert ((row, column) in walls) == apart
+    for row in range(6):
+        for column in range(6):
+            apart = ((row - 1, column) in covered) != ((row, column) in covered)
+            assert ((row, column) in floors) == apart

@@ -187,8 +187,12 @@ class Canvas(QGraphicsView):
         event.accept()
 
     def begin_pan(self, event: QMouseEvent) -> bool:
-        """Start to pan on the middle or right button or with Shift; return whether it did."""
-        shifted = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+        """Start to pan on the middle or right button or with Shift; return whether it did.
+
+        Ctrl+Shift is left to those who join selections.
+        """
+        keys = Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.ControlModifier
+        shifted = event.modifiers() & keys == Qt.KeyboardModifier.ShiftModifier
         other = event.button() in (Qt.MouseButton.MiddleButton, Qt.MouseButton.RightButton)
         if not other and not (shifted and event.button() == Qt.MouseButton.LeftButton):
             return False

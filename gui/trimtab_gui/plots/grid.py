@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,9 @@ class Span:
     row_high: int
     column_low: int
     column_high: int
+
+
+NO_SPAN = Span(-1, -1, -1, -1)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,15 @@ class CellGrid:
                 else:
                     above.append(Span(row, row, low, high))
         return [span for spans in found.values() for span in spans]
+
+    def contour(self, spans: Sequence[Span]) -> tuple[Lines, Lines]:
+        """Return the vertical and the horizontal stretches around all that rectangles cover."""
+        covered = np.zeros((self.shape[0] + 2, self.shape[1] + 2), dtype=np.bool_)
+        for s in spans:
+            covered[s.row_low + 1 : s.row_high + 2, s.column_low + 1 : s.column_high + 2] = True
+        upright = _runs(covered[1:-1, 1:] != covered[1:-1, :-1])
+        level = _runs((covered[1:, 1:-1] != covered[:-1, 1:-1]).T)
+        return upright, level
 
     def without_value(self, values: Values) -> Lines:
         """Return the stretches of each row whose cells are not finite in float64 [n_ids]."""

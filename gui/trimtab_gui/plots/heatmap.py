@@ -15,6 +15,7 @@ from trimtab_gui.plots import heatmap_paint, scale
 from trimtab_gui.plots.canvas import Canvas
 from trimtab_gui.plots.colorbar import ColorBar
 from trimtab_gui.plots.grid import (
+    NO_SPAN,
     NOWHERE,
     CellGrid,
     Ids,
@@ -64,7 +65,7 @@ class HeatmapView(Canvas):
         self._parts: list[Span] = []
         self._anchor: tuple[int, int] | None = None
         self._press = QPointF()
-        self._brushing = False
+        self._brushing, self._brush = False, NO_SPAN
         self._level = -1
         self._clip = QGraphicsRectItem()
         self._clip.setPen(Qt.PenStyle.NoPen)
@@ -158,10 +159,10 @@ class HeatmapView(Canvas):
             self.viewport().update()
 
     def selected_parts(self) -> list[Span]:
-        """Return the rectangles that are selected; a brush selects the one it draws."""
+        """Return the rectangles that are selected."""
         if self.selection is None:
             return []
-        return self._parts if len(self._parts) > 1 and not self._brushing else [self.selection]
+        return self._parts if len(self._parts) > 1 else [self.selection]
 
     def set_cursor(self, cell: int) -> None:
         """Outline a cell without emitting; -1 for none."""
@@ -269,6 +270,7 @@ class HeatmapView(Canvas):
         self._level = self.bar.handle_at(self.plot_rect(), point)
         if self._level < 0 and self.plot_rect().contains(point):
             self._anchor, self._press, self._brushing = self.place_at(point), point, False
+            self._brush = NO_SPAN
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         point = event.position()
@@ -314,14 +316,12 @@ class HeatmapView(Canvas):
     def _brush_to(self, row: int, column: int) -> None:
         if self._anchor is None:
             return
-        first_row, first_column = self._anchor
-        span = Span(
-            min(first_row, row),
-            max(first_row, row),
-            min(first_column, column),
-            max(first_column, column),
+        (top, bottom), (left, right) = (
+            sorted(pair) for pair in zip(self._anchor, (row, column), strict=True)
         )
-        if span != self.selection:
+        span = Span(top, bottom, left, right)
+        if span != self._brush:
+            self._brush = span
             self._select(span, self.grid.inside(span))
 
     def _pick(self, cell: int) -> None:

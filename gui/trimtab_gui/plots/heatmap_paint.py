@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QRectF, Qt
+from PySide6.QtCore import QLineF, QRectF, Qt
 from PySide6.QtGui import QBrush, QColor, QFontMetricsF, QImage, QPainter, QPen
 
 from trimtab_gui import theme
@@ -101,9 +102,11 @@ def outlines(painter: QPainter, plot: HeatmapView) -> None:
     if hover is not None and hover != cursor:
         painter.setPen(QPen(faded(theme.color("text"), 0.8), 1))
         painter.drawRect(_crisp(plot.span_rect(hover)))
-    for selected in plot.selected_parts():
-        if selected != cursor:
-            _dashed(painter, _crisp(plot.span_rect(selected)))
+    selected = plot.selected_parts()
+    if len(selected) > 1:
+        _dashed(painter, _contour(plot, selected))
+    elif selected and selected[0] != cursor:
+        _dashed(painter, _crisp(plot.span_rect(selected[0])))
     if cursor is not None:
         rect = _crisp(plot.span_rect(cursor))
         painter.setPen(QPen(theme.color("panel"), 4))
@@ -127,15 +130,32 @@ def row_labels(painter: QPainter, plot: HeatmapView) -> None:
             painter.drawText(QRectF(0, y - 8, rect.left() - 7, 16), RIGHT_ALIGNED, text)
 
 
-def _dashed(painter: QPainter, rect: QRectF) -> None:
+def _contour(plot: HeatmapView, spans: Sequence[Span]) -> list[QLineF]:
+    """Return the lines around all that rectangles cover, whole ones and not each by itself."""
+    upright, level = plot.grid.contour(spans)
+    lines = [
+        QLineF(round(plot.x_px(at)), round(plot.y_px(low)), round(plot.x_px(at)),
+               round(plot.y_px(high)))
+        for at, low, high in zip(upright.at, upright.low, upright.high, strict=True)
+    ]  # fmt: skip
+    return lines + [
+        QLineF(round(plot.x_px(low)), round(plot.y_px(at)), round(plot.x_px(high)),
+               round(plot.y_px(at)))
+        for at, low, high in zip(level.at, level.low, level.high, strict=True)
+    ]  # fmt: skip
+
+
+def _dashed(painter: QPainter, shape: QRectF | list[QLineF]) -> None:
     """Dashes of the safety colour over a dark line: seen on every colour of the map."""
-    painter.setPen(QPen(theme.color("panel"), 3))
-    painter.drawRect(rect)
-    pen = QPen(theme.color("aligned"), 2)
-    pen.setDashPattern([4, 2])
-    pen.setCapStyle(Qt.PenCapStyle.FlatCap)
-    painter.setPen(pen)
-    painter.drawRect(rect)
+    dashes = QPen(theme.color("aligned"), 2)
+    dashes.setDashPattern([4, 2])
+    dashes.setCapStyle(Qt.PenCapStyle.FlatCap)
+    for pen in (QPen(theme.color("panel"), 3), dashes):
+        painter.setPen(pen)
+        if isinstance(shape, QRectF):
+            painter.drawRect(shape)
+        else:
+            painter.drawLines(shape)
 
 
 def _crisp(rect: QRectF) -> QRectF:

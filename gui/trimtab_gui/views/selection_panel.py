@@ -18,6 +18,7 @@ from trimtab_gui import texts
 from trimtab_gui.desk import Desk
 from trimtab_gui.figures import Figures, Floats
 from trimtab_gui.looking import Looking
+from trimtab_gui.views.inspect.how_row import HowRow
 from trimtab_gui.views.inspect.rule_popup import RulePopup
 from trimtab_gui.views.inspect.spectrum import SpectrumView
 from trimtab_gui.widgets import FactsTable, Panel, label, quiet_button
@@ -37,6 +38,8 @@ class SelectionPanel(Panel):
         super().__init__("Selection")
         self.set_title(self.tr("Selection"))
         self._desk = desk
+        self.how = HowRow(desk)
+        self.body.addWidget(self.how)
         self.table = FactsTable()
         self._hint = label("", "caption", "muted")
         self._hint.setWordWrap(True)
@@ -68,6 +71,7 @@ class SelectionPanel(Panel):
         figures, lineup = self._desk.figures, self._desk.lineup
         groups = self.groups()
         self.rule_button.setVisible(figures is not None)
+        self.how.setVisible(figures is not None)
         if figures is None or lineup is None:
             self._empty(self.tr("Numbers of a layer or module appear here."))
             return

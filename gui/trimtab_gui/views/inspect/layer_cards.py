@@ -26,7 +26,7 @@ class LayerCards(QStackedWidget):
         super().__init__()
         self.profile = ProfileCard(desk)
         self.layers = SafetyLayersCard(desk, looking.layers)
-        self.overlap = OverlapCard(desk, looking.spectra)
+        self.overlap = OverlapCard(desk, looking)
         self.cards: dict[str, PlotCard] = {
             "profile": self.profile, "layers": self.layers, "overlap": self.overlap,
         }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtGui import QIntValidator
+from PySide6.QtGui import QIntValidator, QKeyEvent
 from PySide6.QtWidgets import (
     QCheckBox,
     QFrame,
@@ -18,9 +18,9 @@ from PySide6.QtWidgets import (
 from trimtab.masks.entries import Rule
 from trimtab_gui import texts
 from trimtab_gui.desk import Desk
-from trimtab_gui.figures import Figures
-from trimtab_gui.selection import Selection
+from trimtab_gui.joining import join
 from trimtab_gui.views.columns import scrolled
+from trimtab_gui.views.inspect.how_row import HowRow
 from trimtab_gui.widgets import label, primary_button
 from trimtab_gui.widgets.panel import Surface
 
@@ -64,17 +64,39 @@ class RulePopup(QFrame):
         self.count = label("", "caption", "muted")
         self.count.setWordWrap(True)
         rows.addWidget(self.count)
-        self.select = primary_button(self.tr("Select"))
+        self.how = HowRow(desk)
+        self.how.setVisible(bool(desk.selection.current))
+        rows.addWidget(self.how)
+        self.select = primary_button(self._verb())
         self.select.clicked.connect(self.apply)
+        desk.selection.how_changed.connect(self._say_how)
         rows.addWidget(self.select)
         self._update()
+
+    def _verb(self) -> str:
+        bus = self._desk.selection
+        return {
+            "replace": self.tr("Select"),
+            "union": self.tr("Add to the selection"),
+            "intersect": self.tr("Keep what is selected and fits"),
+            "difference": self.tr("Take from the selection"),
+        }[bus.how if bus.current else "replace"]
+
+    def _say_how(self) -> None:
+        self.select.setText(self._verb())
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        # a field that must hold a number says nothing of Enter while it is empty
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.apply()
+        else:
+            super().keyPressEvent(event)
 
     def _field(self, name: str, hint: str) -> QLineEdit:
         field = QLineEdit()
         field.setAccessibleName(name)
         field.setPlaceholderText(hint)
         field.textChanged.connect(self._update)
-        field.returnPressed.connect(self.apply)
         return field
 
     def _module_boxes(self) -> QWidget:
@@ -127,11 +149,11 @@ class RulePopup(QFrame):
         return tuple(int(g) for g in np.unique(figures.grid.group_of[hit]))
 
     def apply(self) -> None:
-        """Select what the rule says, and close."""
+        """Select what the rule says, or join it with the selection, and close."""
         groups, figures = self.groups(), self._desk.figures
         if not groups or figures is None:
             return
-        self._desk.selection.select(_selection(figures, groups), self)
+        join(self._desk, groups, self._desk.selection.how)
         self.close()
 
     def _update(self) -> None:
@@ -148,15 +170,3 @@ class RulePopup(QFrame):
                 cells=len(groups), parameters=texts.count(numel)
             )
         )
-
-
-def _selection(figures: Figures, groups: tuple[int, ...]) -> Selection:
-    """Return the selection of groups; ranges only where these are a rectangle of cells."""
-    chosen = np.isin(figures.grid.cells, groups)
-    rows, columns = np.flatnonzero(chosen.any(1)), np.flatnonzero(chosen.any(0))
-    if not rows.size:
-        return Selection(groups)
-    span = int(rows[0]), int(rows[-1])
-    across = int(columns[0]), int(columns[-1])
-    whole = chosen[span[0] : span[1] + 1, across[0] : across[1] + 1].all()
-    return Selection(groups, span if whole else None, across)

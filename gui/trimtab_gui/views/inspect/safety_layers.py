@@ -40,6 +40,7 @@ class SafetyLayersCard(PlotCard):
         self._shown: LayersFound | None = None
         self._make_footer()
         self.link = RangeLink(desk, self.view)
+        self.link.shown.connect(self._say_range)
         self.view.selection_changed.connect(self._say_range)
         desk.selection.changed.connect(self._say_range)
         desk.figures_changed.connect(self.redraw)

@@ -25,8 +25,9 @@ from trimtab.masks.file import MaskFile
 from trimtab.merging.recipe import FineTuned, ModelRef, Recipe, load_recipe
 from trimtab.realign.antidote import highest, matched_at_random, pruned_in_row, removed
 from trimtab.realign.antidote_norms import realignment_set
-from trimtab.realign.antidote_run import AntidoteOptions, antidote
+from trimtab.realign.antidote_run import antidote
 from trimtab.realign.antidote_sinks import REPORT_NAME
+from trimtab.realign.antidote_work import AntidoteOptions
 
 # peft asks transformers for it by its old name
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")

@@ -249,7 +249,7 @@ def test_the_account_is_the_formula_in_float64(models: Path, tmp_path: Path) -> 
     same = {n: np.float32(v**2) for n, v in norms.items()}
     ActNorms(same, same, norms, 1, 1, frozenset()).save(tmp_path / "norms.safetensors")
     found = run("mask_account", what, model="one", norms=str(tmp_path / "norms.safetensors"))
-    assert found["knows"] == {"alignment": True, "output": True}
+    assert found["knows"] == {"alignment": True, "output": "diagonal"}
     sums = np.zeros(6)
     by_layer: dict[str, float] = {}
     for name in soft:

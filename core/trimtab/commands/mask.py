@@ -62,7 +62,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = action("show", "Show what masks remove, beside what chance would.", _show)
     _of_model(show)
     _masks(show, "masks one on top of the other; by default the recipe's own")
-    show.add_argument("--norms", type=Path, metavar="FILE", help="input strengths: output energy")
+    inputs = show.add_mutually_exclusive_group()
+    inputs.add_argument(
+        "--calibration", default="", metavar="SET",
+        help="run the model on these prompts for the output energy: demo-harmful, demo-refused, "
+        "demo-benign, a JSONL file, or suite:NAME",
+    )  # fmt: skip
+    inputs.add_argument(
+        "--norms", type=Path, metavar="FILE", help="input strengths in place of prompts"
+    )
+    show.add_argument(
+        "--outputs", choices=("auto", "exact", "diagonal"), default="auto",
+        help="with prompts: exact, with Σ x xᵀ; diagonal, as if inputs were uncorrelated; auto, "
+        "exact where it is small (default: %(default)s)",
+    )  # fmt: skip
+    show.add_argument(
+        "--limit", type=int, default=128, metavar="N", help="of the prompts (default: %(default)s)"
+    )
     _norm(show)
     show.add_argument("--by", choices=tuple(_GROUPS), default="layer", help="rows of the table")
 
@@ -198,6 +214,9 @@ def _show(arguments: argparse.Namespace) -> int:
             "model": arguments.model,
             "norms": _path(arguments.norms),
             "mode": NORMS[arguments.norm],
+            "calibration": arguments.calibration,
+            "limit": arguments.limit,
+            "output": arguments.outputs,
         },
     )
     if arguments.json:
@@ -209,7 +228,23 @@ def _show(arguments: argparse.Namespace) -> int:
         for prompts in mask["prompts"]:
             print(f"  found with {len(prompts['ids'])} prompts of {prompts['name']}")
     print(account_table(result, arguments.by))
+    if result["knows"]["output"]:
+        print(outputs_note(result))
     return 0
+
+
+def outputs_note(account: dict[str, Any]) -> str:
+    """Say of what the output energy is, and whether it is exact."""
+    how = {
+        "exact": "‖X((1 − m) ⊙ τ)ᵀ‖² / ‖Xτᵀ‖², exact",
+        "diagonal": "as if inputs were uncorrelated: Σ((1 − m) τ_ij s_j)² / Σ(τ_ij s_j)²",
+    }[account["knows"]["output"]]
+    measured = account["measured"]
+    where = "" if measured is None else (
+        f" on {measured['examples']} prompts of {measured['calibration']}, over "
+        + ("their answers' tokens" if measured["tokens"] == "answers" else "all tokens")
+    )  # fmt: skip
+    return f"output energy: {how}; of the Linears in the blocks{where}"
 
 
 def account_table(account: dict[str, Any], by: str = "layer") -> str:

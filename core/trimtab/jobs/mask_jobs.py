@@ -26,12 +26,13 @@ from trimtab.jobs.params import (
     MaskControlParams,
     MaskScore,
 )
-from trimtab.masks.account import Strength, take_account
+from trimtab.masks.account import take_account
 from trimtab.masks.builders import AtLeast, Difference, Largest, Selection, write_selection
 from trimtab.masks.combine import common_shapes, write_stack
 from trimtab.masks.entries import MaskEntry, Rule
 from trimtab.masks.file import MaskAbout, MaskWriter, Mode, Prompts
 from trimtab.masks.matched import write_control
+from trimtab.masks.outputs import Inputs, NormInputs
 from trimtab.masks.scores import Magnitude, TaskVector, finetuned
 from trimtab.masks.spread import spread
 from trimtab.masks.stack import MaskStack
@@ -85,14 +86,16 @@ def mask_build(params: MaskBuildParams, control: Control) -> dict[str, Any]:
             sources.append(less)
         given = params.model_dump(mode="json", include={"of", "minus", "only"}, exclude_none=True)
         about = MaskAbout(
-            builder=str(scores.about["score"]) if params.minus is None else "set-difference",
-            mode=_mode(scores.about),
+            builder=params.builder or _called(scores.about, params.minus),
+            # where others rank within rows, one threshold for all is ours
+            mode="ours" if params.of.threshold is not None else _mode(scores.about),
             parameters={**given, "model": opened.member.name},
             lineup=opened.lineup.fingerprint,
             prompts=tuple(p for source in sources for p in _prompts(source.about)),
         )
         with MaskWriter(output, about) as writer:
-            write_selection(selection, writer, control, remove=params.of.remove is not None)
+            removes = params.of.remove is not None or params.of.removes
+            write_selection(selection, writer, control, remove=removes)
             writer.finish()
         return {"path": str(output), "account": _account(opened, (_entry(output),), control)}
 
@@ -140,12 +143,25 @@ def _write_stack(
 
 
 def mask_account(params: MaskAccountParams, control: Control) -> dict[str, Any]:
-    """Return what masks remove of a task vector, by tensor, layer and module, and in all."""
+    """Return what masks remove of a task vector, by tensor, layer and module, and in all.
+
+    `measured` says on which prompts the output's energy was found, and of which tokens.
+    """
     with _opened(params.recipe, params.model) as opened:
-        found = _account(opened, params.entries, control, params.norms, params.mode)
         files = opened.stack(params.entries).files
+        inputs: Inputs | None = None
+        measured: dict[str, Any] | None = None
+        if params.calibration:
+            from trimtab.jobs.mask_inputs import calibrated_inputs
+
+            inputs, measured = calibrated_inputs(
+                params, opened.lineup, opened.member, opened.reader, control
+            )
+        elif params.norms:
+            inputs = NormInputs(ActNorms.load(Path(params.norms)), params.mode)
+        found = _account(opened, params.entries, control, inputs)
     masks = [{"path": str(f.path), **f.about.model_dump(mode="json")} for f in files]
-    return {**found, "masks": masks}
+    return {**found, "measured": measured, "masks": masks}
 
 
 def mask_shares(params: MaskSharesParams, control: Control) -> dict[str, Any]:
@@ -187,10 +203,16 @@ def mask_overlap(params: MaskSharesParams, control: Control) -> dict[str, Any]:
 
 
 def mask_scores(params: MaskScoresParams, control: Control) -> dict[str, Any]:
-    """Return how the scores that a mask would be built by are spread: see `masks.spread`."""
+    """Return how the scores that a mask would be built by are spread: see `masks.spread`.
+
+    `spared` entries are those that `minus` chooses, which are not counted.
+    """
     with _opened(params.recipe, params.model) as opened:
-        found = spread(_Scores(params.of, opened, params.only), control)
-        return {"score": params.of.score, "logarithmic": True, **found.to_dict()}
+        minus = None
+        if params.minus is not None:
+            minus = _selection(params.minus, _Scores(params.minus, opened, params.only))
+        found, spared = spread(_Scores(params.of, opened, params.only), control, minus)
+    return {"score": params.of.score, "logarithmic": True, "spared": spared, **found.to_dict()}
 
 
 def mask_control(params: MaskControlParams, control: Control) -> dict[str, Any]:
@@ -273,15 +295,25 @@ def _source(wanted: MaskScore, opened: _Opened) -> ScoreSource:
         return StoredScores(Path(wanted.file), opened.reader)
     norms = ActNorms.load(Path(wanted.file))
     delta = wanted.score == "delta-wanda"
-    return NormScores(
-        opened.lineup, opened.member, norms, wanted.mode, opened.reader, delta=delta
-    )  # fmt: skip
+    member = opened.lineup.aligned if wanted.scored == "aligned" else opened.member
+    if member is None:
+        raise UserError(
+            "no_aligned",
+            "The recipe has no aligned model.",
+            "Its weights are what is to be scored.",
+            "Add the aligned model to the recipe, or score the fine-tuned one.",
+        )
+    return NormScores(opened.lineup, member, norms, wanted.mode, opened.reader, delta=delta)
 
 
 def _selection(wanted: MaskScore, scores: ScoreSource) -> Selection:
     if wanted.threshold is not None and wanted.keep is None and wanted.remove is None:
         return AtLeast(scores, wanted.threshold)
     return Largest(scores, wanted.keep, wanted.remove, wanted.extent, wanted.smallest)
+
+
+def _called(about: Mapping[str, Any], minus: MaskScore | None) -> str:
+    return str(about["score"]) if minus is None else "set-difference"
 
 
 def _mode(about: Mapping[str, Any]) -> Mode:
@@ -308,37 +340,12 @@ def _account(
     opened: _Opened,
     entries: tuple[MaskEntry, ...] | None,
     control: Control,
-    norms: str = "",
-    mode: Mode = "ours",
+    inputs: Inputs | None = None,
 ) -> dict[str, Any]:
-    strength = _strength(ActNorms.load(Path(norms)), opened, mode) if norms else None
     account = take_account(
-        opened.stack(entries), opened.vector, opened.lineup, opened.reader, control,
-        strength=strength,
-    )  # fmt: skip
+        opened.stack(entries), opened.vector, opened.lineup, opened.reader, control, inputs=inputs
+    )
     return {"model": opened.member.name, **account.to_dict()}
-
-
-def _strength(norms: ActNorms, opened: _Opened, mode: Mode) -> Strength:
-    strengths = {name: norms.norm(name, mode) for name in norms.names}
-
-    def strength(name: str, low: int, high: int) -> npt.NDArray[np.float32] | None:
-        if name not in strengths:
-            return None
-        columns = opened.vector.shape(name)[-1]
-        inputs = opened.vector.shape(name)[0] if name in norms.transposed else columns
-        if strengths[name].size != inputs:
-            raise UserError(
-                "norms_do_not_fit",
-                f"The input strengths do not fit {name}.",
-                f"There are {strengths[name].size}, and it has {inputs} inputs.",
-                "Compute them anew for these models.",
-            )
-        places = np.arange(low, high)
-        chosen = places // columns if name in norms.transposed else places % columns
-        return strengths[name][chosen]
-
-    return strength
 
 
 def _place(output: str, overwrite: bool) -> Path:

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from trimtab.control import Control
-from trimtab.jobs.mask_params import MaskScoresParams, MaskSharesParams, SomfScoresParams
+from trimtab.jobs.mask_params import (
+    AntidoteEstimateParams,
+    DifferenceScoresParams,
+    MaskScoresParams,
+    MaskSharesParams,
+    SomfScoresParams,
+)
 from trimtab.jobs.params import (
     MaskAccountParams,
     MaskBuildParams,
@@ -64,6 +70,18 @@ def _somf_scores(params: SomfScoresParams, control: Control) -> dict[str, Any]:
     return somf_scores(params, control)
 
 
+def _difference_scores(params: DifferenceScoresParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.mask_score_jobs import difference_scores
+
+    return difference_scores(params, control)
+
+
+def _antidote_estimate(params: AntidoteEstimateParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.realign_jobs import antidote_estimate
+
+    return antidote_estimate(params, control)
+
+
 MASK_JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] = {
     "mask_build": (MaskBuildParams, _mask_build),
     "mask_combine": (MaskCombineParams, _mask_combine),
@@ -73,4 +91,6 @@ MASK_JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]
     "mask_scores": (MaskScoresParams, _mask_scores),
     "mask_control": (MaskControlParams, _mask_control),
     "somf_scores": (SomfScoresParams, _somf_scores),
+    "difference_scores": (DifferenceScoresParams, _difference_scores),
+    "antidote_estimate": (AntidoteEstimateParams, _antidote_estimate),
 }

@@ -93,6 +93,28 @@ class AttributeParams(Params):
     share: float = Field(default=0.01, gt=0, lt=1)
 
 
+class ActivationSubspacesParams(Params):
+    """Parameters of `activation_subspaces`: see `trimtab.inspection.activation_subspaces`.
+
+    `safe` are harmful prompts, refused, and `useful` benign ones, answered: shipped sets, JSONL
+    files or suite:NAME, of each of which `limit` are taken, evenly spread, and of both as many.
+    `model` is a name or role of the lineup's, empty for the reference.
+    """
+
+    recipe: Recipe
+    safe: str
+    useful: str
+    model: str = ""
+    limit: int | None = Field(default=128, ge=1)
+    rank: int = Field(default=16, ge=1, le=1024)
+    centre: bool = False
+    tokens: Literal["answers", "all"] = "answers"
+    seed: int = Field(default=0, ge=0)
+    template: Literal["model", "plain", "alpaca"] = "model"
+    device: str = "auto"
+    bfloat16: bool = False
+
+
 class SomfParams(Params):
     """Parameters of `somf`: see `trimtab.realign.somf_options.SomfOptions`.
 
@@ -215,7 +237,8 @@ class MaskScore(BaseModel):
     """What entries are chosen by, and how many: see `trimtab.masks.builders`.
 
     `file` holds scores, or the input strengths that "wanda" and "delta-wanda" are computed from, in
-    `mode`. One of `keep`, `remove` (shares) and `threshold` says how many are chosen.
+    `mode`. One of `keep`, `remove` (shares) and `threshold` says how many are chosen; what reaches
+    the threshold is kept, or with `removes` goes. Of "wanda" `scored` says whose weights they are.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -228,13 +251,15 @@ class MaskScore(BaseModel):
     threshold: float | None = Field(default=None, allow_inf_nan=False)
     extent: Literal["row", "tensor", "model"] = "tensor"
     smallest: bool = False
+    removes: bool = False
+    scored: Literal["aligned", "finetuned"] = "finetuned"
 
 
 class MaskBuildParams(Params):
     """Parameters of `mask_build`: a mask of one fine-tuned model's entries, chosen by `of`.
 
     Those that `minus` chooses are left out of it. Where `only` says of which tensors, the others
-    are kept.
+    are kept. `builder` is what its file calls it, by default after the scores.
     """
 
     recipe: Recipe
@@ -243,6 +268,7 @@ class MaskBuildParams(Params):
     minus: MaskScore | None = None
     only: Rule | None = None
     model: str = ""
+    builder: str = ""
     overwrite: bool = False
 
 
@@ -264,7 +290,10 @@ class MaskCombineParams(Params):
 class MaskAccountParams(Params):
     """Parameters of `mask_account`: what masks remove of a fine-tuned model's task vector.
 
-    Without `entries` they are the model's own in the recipe. `norms` is a file of input strengths.
+    Without `entries` they are the model's own in the recipe. The output's energy is told with
+    `norms`, a file of input strengths taken by `mode`, or a `calibration` set (a shipped one, a
+    JSONL file, suite:NAME) of which `limit` examples are run: `output` "exact" with Σ x xᵀ,
+    "diagonal" as if inputs were uncorrelated, "auto" exactly where the sums are small enough.
     """
 
     recipe: Recipe
@@ -272,6 +301,10 @@ class MaskAccountParams(Params):
     model: str = ""
     norms: str = ""
     mode: Literal["paper", "authors' code", "ours"] = "ours"
+    calibration: str = ""
+    limit: int | None = Field(default=128, ge=1)
+    output: Literal["auto", "exact", "diagonal"] = "auto"
+    device: str = "auto"
 
 
 class MaskControlParams(Params):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trimtab.control import Control
 from trimtab.jobs.common import chosen_devices
-from trimtab.jobs.mask_params import SomfScoresParams
+from trimtab.jobs.mask_params import AntidoteEstimateParams, SomfScoresParams
 from trimtab.jobs.params import AntidoteParams, SomfExportParams, SomfParams
+
+if TYPE_CHECKING:
+    from trimtab.realign.antidote_work import AntidoteOptions
 
 _SCORE_BINS = 100
 _SETTINGS = (
@@ -75,20 +78,39 @@ def somf_scores(params: SomfScoresParams, control: Control) -> dict[str, Any]:
 def antidote(params: AntidoteParams, control: Control) -> dict[str, Any]:
     """Prune one fine-tuned model by what a realignment set makes of it."""
     from trimtab.realign.antidote_norms import realignment_set
-    from trimtab.realign.antidote_run import AntidoteOptions
     from trimtab.realign.antidote_run import antidote as prune
 
-    options = AntidoteOptions(
-        params.variant, params.alpha, params.norm, params.modules, params.model, params.seed,
-        params.rescale,
-    )  # fmt: skip
     return prune(
         params.recipe,
         realignment_set(Path(params.calibration)).spread(params.limit),
-        options,
+        _antidote_options(params),
         Path(params.output),
         control,
         control_output=None if params.control is None else Path(params.control),
         device=chosen_devices(params.device)[0],
         overwrite=params.overwrite,
     )
+
+
+def antidote_estimate(params: AntidoteEstimateParams, control: Control) -> dict[str, Any]:
+    """Return what such a pruning would take, and how the scores are spread; write nothing."""
+    from trimtab.realign.antidote_norms import realignment_set
+    from trimtab.realign.antidote_run import estimate
+
+    return estimate(
+        params.recipe,
+        realignment_set(Path(params.calibration)).spread(params.limit),
+        _antidote_options(params),
+        control,
+        device=chosen_devices(params.device)[0],
+    )
+
+
+def _antidote_options(params: AntidoteParams | AntidoteEstimateParams) -> AntidoteOptions:
+    from trimtab.realign.antidote_work import AntidoteOptions
+
+    rescale = isinstance(params, AntidoteParams) and params.rescale
+    return AntidoteOptions(
+        params.variant, params.alpha, params.norm, params.modules, params.model, params.seed,
+        rescale,
+    )  # fmt: skip

@@ -20,6 +20,7 @@ from trimtab.jobs.common import chosen_devices, keep
 from trimtab.jobs.evaluation_params import ChatParams, DecideParams, EvaluateParams
 from trimtab.jobs.mask_tasks import MASK_JOBS
 from trimtab.jobs.params import (
+    ActivationSubspacesParams,
     AntidoteParams,
     AttributeParams,
     DiscardParams,
@@ -81,6 +82,12 @@ def _subspaces(params: Params, control: Control) -> dict[str, Any]:
     from trimtab.jobs.inspect_jobs import subspaces
 
     return subspaces(params, control)
+
+
+def _activation_subspaces(params: ActivationSubspacesParams, control: Control) -> dict[str, Any]:
+    from trimtab.jobs.activation_jobs import activation_subspaces
+
+    return activation_subspaces(params, control)
 
 
 def _merge(params: MergeParams, control: Control) -> dict[str, Any]:
@@ -280,21 +287,9 @@ def _plan(params: PlanParams, control: Control) -> dict[str, Any]:
 
 
 def _preview(params: PreviewParams, control: Control) -> dict[str, Any]:
-    """Measure a recipe that is not merged; what that needs stays loaded for the next time."""
-    from trimtab.evaluation.preview import Request, preview
+    from trimtab.jobs.preview_jobs import preview
 
-    device = chosen_devices(params.device)[0]
-    request = Request(
-        params.recipe, params.suite, params.count, params.seed, device, params.against
-    )
-    try:
-        return preview(request, control)
-    except UserError as error:
-        chat = sys.modules.get("trimtab.evaluation.chat")
-        if error.code != "preview_too_large" or chat is None:
-            raise
-        chat.release()
-        return preview(request, control)
+    return preview(params, control)
 
 
 def _make_room() -> None:
@@ -309,6 +304,7 @@ _JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] 
     "inspect": (InspectParams, _inspect),
     "spectra": (SpectraParams, _spectra),
     "subspaces": (Params, _subspaces),
+    "activation_subspaces": (ActivationSubspacesParams, _activation_subspaces),
     "merge": (MergeParams, _merge),
     "evaluate": (EvaluateParams, _evaluate),
     "decide": (DecideParams, _decide),
@@ -331,7 +327,7 @@ _JOBS: dict[str, tuple[type[Params], Callable[[Any, Control], dict[str, Any]]]] 
 #: jobs for which a large preview makes room
 _HUNGRY = frozenset(
     ("merge", "extract_lora", "evaluate", "attribute", "safety_layers", "somf", "antidote",
-     "realign")
+     "realign", "antidote_estimate", "difference_scores")
 )  # fmt: skip
 
 

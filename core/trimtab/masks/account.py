@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -17,12 +17,9 @@ from trimtab.checkpoints import Lineup, Source
 from trimtab.checkpoints.naming import module_key, parse
 from trimtab.checkpoints.reader import TensorReader
 from trimtab.control import Control
+from trimtab.masks.outputs import Inputs, Kind, OutputEnergy, output_energy
 from trimtab.masks.scores import TaskVector
 from trimtab.masks.stack import STRIDE, MaskStack
-
-#: f(tensor, low, high) -> the input strength that each of its elements is multiplied with, float32
-#: [high − low]; None for a tensor that has none
-Strength = Callable[[str, int, int], npt.NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True)
@@ -30,9 +27,9 @@ class Removed:
     """Sums over entries, of all of them and of what a mask takes away.
 
     Where m is the mask: `entries` of Σ(1 − m); `tau` of ‖(1 − m)·τ‖², `alignment` of ‖(1 − m)·a‖²
-    with the alignment vector a, `output` of Σ ((1 − m)·τ·s)² with the input's strength s, as
-    Wanda weighs it. `by_chance` is what a mask is expected to remove that takes as large a share
-    of each tensor's entries at random.
+    with the alignment vector a, `output` of ‖X ((1 − m)·τ)ᵀ‖² with the inputs X of a Linear.
+    `by_chance` is what a mask is expected to remove that takes as large a share of each tensor's
+    entries at random. `output_squares` is what `output` would be of uncorrelated inputs.
     """
 
     entries: float = 0
@@ -46,6 +43,7 @@ class Removed:
     output: float = 0
     output_removed: float = 0
     output_by_chance: float = 0
+    output_squares: float = 0
 
     def __add__(self, other: Removed) -> Removed:
         return Removed(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -75,17 +73,33 @@ class Removed:
 class Account:
     """What a mask removes of one model's task vector, tensor by tensor.
 
-    `alignment` and `output` say whether those energies are known.
+    `alignment` says whether that energy is known, `output` how the output's was found: None where
+    it is not known.
     """
 
     tensors: Mapping[str, Removed]
     alignment: bool
-    output: bool
+    output: Kind | None
 
     @property
     def total(self) -> Removed:
         """Over all tensors."""
         return sum(self.tensors.values(), Removed())
+
+    def by_chance_over_all(self) -> dict[str, float | None]:
+        """Return shares as a mask is expected to take that chooses as many entries of all tensors.
+
+        The measure for masks of whole tensors, within which chance has no choice.
+        """
+        total = self.total
+        share = total.share("entries") or 0.0
+        output = OutputEnergy(total.output, 0.0, total.output_squares).by_chance(share)
+        return {
+            "entries": share,
+            "tau": share if total.tau else None,
+            "alignment": share if total.alignment else None,
+            "output": output / total.output if total.output else None,
+        }
 
     def by_layer(self) -> dict[int, Removed]:
         """By layer, -1 outside the blocks."""
@@ -108,6 +122,7 @@ class Account:
         return {
             "knows": {"alignment": self.alignment, "output": self.output},
             "total": self.total.to_dict(),
+            "by_chance_over_all": self.by_chance_over_all(),
             "layers": {str(k): v.to_dict() for k, v in self.by_layer().items()},
             "modules": {k: v.to_dict() for k, v in self.by_module().items()},
             "tensors": {
@@ -131,17 +146,18 @@ def take_account(
     reader: TensorReader,
     control: Control,
     *,
-    strength: Strength | None = None,
+    inputs: Inputs | None = None,
 ) -> Account:
     """Read a task vector, and the alignment vector where there is one, and add up what is removed.
 
-    Sums are float64 over pieces of fixed size, so they do not depend on threads. Tensors that the
-    model shares with the reference, as an adapter does most, have no entries in it.
+    With `inputs` also of what it adds to the outputs of Linears, before any rescaling. Sums are
+    float64 over pieces of fixed size, so they do not depend on threads. Tensors that the model
+    shares with the reference, as an adapter does most, have no entries in it.
     """
     control.stage("Adding up", len(vector.names))
 
     def one(name: str) -> Removed:
-        found = _one(name, stack, vector, _alignment(lineup, name), reader, control, strength)
+        found = _one(name, stack, vector, _alignment(lineup, name), reader, control, inputs)
         control.advance(1)
         return found
 
@@ -153,8 +169,9 @@ def take_account(
             for future in futures:
                 future.cancel()
     return Account(
-        dict(zip(vector.names, found, strict=True)), lineup.has_alignment, strength is not None
-    )
+        dict(zip(vector.names, found, strict=True)), lineup.has_alignment,
+        inputs.kind if inputs is not None else None,
+    )  # fmt: skip
 
 
 def _alignment(lineup: Lineup, name: str) -> tuple[Source, Source] | None:
@@ -174,12 +191,12 @@ def _one(
     alignment: tuple[Source, Source] | None,
     reader: TensorReader,
     control: Control,
-    strength: Strength | None,
+    inputs: Inputs | None,
 ) -> Removed:
     numel = math.prod(vector.shape(name))
     mask = stack.of(name, vector.shape(name))
     gone = 0.0
-    sums = np.zeros((3, 2))  # tau, alignment, output; all, removed
+    sums = np.zeros((2, 2))  # tau, alignment; all, removed
     for low, high in pairwise([*range(0, numel, STRIDE), numel]):
         control.check()
         away = _away(mask, low, high)
@@ -190,14 +207,15 @@ def _one(
             a = reader.read(alignment[0], low, high)
             a -= reader.read(alignment[1], low, high)
             sums[1] += _energies(a, away)
-        strong = strength(name, low, high) if strength is not None else None
-        if strong is not None:
-            sums[2] += _energies(tau * strong, away)
     share = gone / numel if numel else 0.0
-    energies: Iterable[float] = (
-        value for total, removed in sums.tolist() for value in (total, removed, share * total)
-    )
-    return Removed(numel, gone, *energies)
+    (tau_all, tau_gone), (a_all, a_gone) = sums.tolist()
+    output = OutputEnergy()
+    if inputs is not None:
+        output = output_energy(name, vector, mask, inputs, control)
+    return Removed(
+        numel, gone, tau_all, tau_gone, share * tau_all, a_all, a_gone, share * a_all,
+        output.total, output.removed, output.by_chance(share), output.squares,
+    )  # fmt: skip
 
 
 def _away(mask: Any, low: int, high: int) -> npt.NDArray[np.float64] | float:

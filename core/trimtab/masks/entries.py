@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -37,6 +38,11 @@ class Rule(_Part):
             raise ValueError("the first layer comes before the last")
         return value
 
+    @cached_property
+    def _painted(self) -> frozenset[tuple[int, str]] | None:
+        # a whole model may be painted: thousands of cells are asked for each of its tensors
+        return None if self.cells is None else frozenset(self.cells)
+
     def matches(self, name: str) -> bool:
         """Whether the tensor called `name` is one of these."""
         place = parse(name)
@@ -45,8 +51,9 @@ class Rule(_Part):
             return False
         if self.modules and not {place.module, place.row} & set(self.modules):
             return False
-        if self.cells is not None and not any(
-            layer == own and module in (place.module, place.row) for own, module in self.cells
+        painted = self._painted
+        if painted is not None and painted.isdisjoint(
+            ((layer, place.module), (layer, place.row))
         ):
             return False
         pattern = ".*".join(map(re.escape, self.tensors.split("*")))

@@ -1,4 +1,4 @@
-"""Edits of a model's stack of masks: adding, replacing, moving, and painting cells."""
+"""Edits of a model's stack of masks, painting among them, and of the model that was pruned."""
 
 from __future__ import annotations
 
@@ -68,6 +68,21 @@ def paint(recipe: Recipe, index: int, cells: Iterable[Cell], keep: bool) -> Edit
     above = [_entry(found, kept) for kept, found in painted.items() if found]
     label = "Paint to keep" if keep else "Paint to remove"
     return set_masks(recipe, index, [*below, *above], label)
+
+
+def use_pruned(recipe: Recipe, index: int, folder: str) -> Edit:
+    """Put a pruned copy in the place of fine-tuned model `index`, or of its adapter.
+
+    Masks, ratios and all else stay.
+    """
+    model = recipe.finetuned[index]
+    changes = {"path": folder, "revision": ""}
+    if model.lora:
+        changes = {"lora": folder, "lora_revision": ""}
+    models = list(recipe.finetuned)
+    models[index] = model.model_copy(update=changes)
+    after = recipe.model_copy(update={"finetuned": tuple(models)})
+    return Edit("Use the pruned model", recipe, after)
 
 
 def is_painted(entry: MaskEntry) -> bool:

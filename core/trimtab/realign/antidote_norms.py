@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trimtab.activations.blocks import BlockModel, Site
+from trimtab.activations.blocks import Site
+from trimtab.activations.calibrated import (
+    Setting,
+    act_norms,
+    calibrated,
+    content_key,
+    norms_path,
+    provenance,
+)
 from trimtab.activations.calibration import Calibration, Example, load_calibration
+from trimtab.activations.loading import load_tokenizer
 from trimtab.activations.norms import ActNorms, Mode
-from trimtab.activations.shelf import Shelf
 from trimtab.activations.statistics import NormWatch
-from trimtab.activations.stream import Pass, Watch
-from trimtab.activations.tokens import Batch, Template, batches, encode
+from trimtab.activations.stream import Watch
+from trimtab.activations.tokens import Batch, Template
 from trimtab.activations.weights import ModelWeights
-from trimtab.checkpoints.reader import TensorReader
 from trimtab.control import Control
 from trimtab.errors import UserError
 from trimtab.realign.antidote import Floats
 from trimtab.realign.preferences import read_preferences
+
+# of how many adapters the factors' norms are remembered: α is tried out on the same ones
+_ROOM = 2
 
 
 def realignment_set(path: Path) -> Calibration:
@@ -42,14 +52,21 @@ def realignment_set(path: Path) -> Calibration:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Norms of every Linear's inputs, and of A x for the A given: by the weight's name."""
+    """Norms of every Linear's inputs, and of A x for the A given: by the weight's name.
+
+    `path` is the file in the cache where the former are kept, if they are.
+    """
 
     norms: ActNorms
     projected: Mapping[str, Floats]
+    path: Path | None = None
 
     def of(self, name: str, mode: Mode) -> Floats:
         """Return the norms of a Linear's inputs, float32 [in]."""
         return self.norms.norm(name, mode)
+
+
+_REMEMBERED: OrderedDict[str, Inputs] = OrderedDict()
 
 
 def measure(
@@ -63,20 +80,28 @@ def measure(
     """Run the set through the model, block by block, weights as they are: nothing is pruned yet.
 
     `factors` holds an adapter's A [rank, in] by the name of the weight it belongs to. In float32.
-    Raises `UserError` as `encode` and `BlockModel` do.
+    Norms are kept in the cache, and those of A x as long as the process lives. Raises `UserError`
+    as `encode` and `BlockModel` do.
     """
-    from trimtab.evaluation.targets_loading import load_tokenizer
+    setting = Setting(_template(weights), device)
+    if not factors:
+        norms, _ = act_norms(weights, calibration, setting, control)
+        return Inputs(norms, {}, norms_path(weights, calibration, setting))
+    key = content_key(weights, calibration, setting, "factors", mode, sorted(factors))
+    if key not in _REMEMBERED:
+        watch, through = NormWatch(), _FactorWatch(factors, mode)
+        with calibrated(weights, calibration, setting, control) as ready:
+            ready.run.forward([watch, through])
+        found = watch.result(provenance(weights, calibration, setting))
+        _REMEMBERED[key] = Inputs(found, through.result())
+        while len(_REMEMBERED) > _ROOM:
+            _REMEMBERED.popitem(last=False)
+    return _REMEMBERED[key]
 
-    tokenizer = load_tokenizer(weights.folder)
-    template: Template = "model" if getattr(tokenizer, "chat_template", None) else "plain"
-    norms, through = NormWatch(), _FactorWatch(factors, mode)
-    with TensorReader() as reader, tempfile.TemporaryDirectory(prefix="trimtab-") as folder:
-        model = BlockModel(weights, reader, device)
-        tokens = encode(tokenizer, calibration, template, model.positions)
-        with Shelf(Path(folder)) as shelf:
-            Pass(model, batches(tokens), shelf, control).forward([norms, through])
-    about = {"calibration": calibration.digest, "model": weights.fingerprint}
-    return Inputs(norms.result(about), through.result())
+
+def _template(weights: ModelWeights) -> Template:
+    """Return the model's own template where its tokenizer has one."""
+    return "model" if getattr(load_tokenizer(weights.folder), "chat_template", None) else "plain"
 
 
 class _FactorWatch(Watch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,23 @@ RUNNING, PAUSED = "running", "paused"
 _ENOUGH = "enough"
 
 
+@dataclass(frozen=True)
+class Order:
+    """What is being built: for which fine-tuned model, and what becomes of the report.
+
+    `entry` makes of it what goes onto the model's stack, if anything does, in the place of the mask
+    in the file `replaces` where the stack still has that.
+    """
+
+    kind: str
+    model: int
+    entry: Callable[[Mapping[str, Any]], MaskEntry | None]
+    rescale: bool = False
+    replaces: str = ""
+
+
 class MaskBuilding(QObject):
-    """`kind` says which builder a job, a report or an error is of.
+    """`kind` says which builder the last job, report or error is of.
 
     `changed` follows every change. A finished mask is added to the stack of the model that it was
     made for, as one step that can be undone.
@@ -36,9 +52,9 @@ class MaskBuilding(QObject):
         super().__init__(parent)
         self._desk = desk
         self._job: Job | None = None
-        self._entry: Callable[[Mapping[str, Any]], MaskEntry | None] = lambda report: None
-        self._model, self._rescale, self._replaces = -1, False, ""
-        self.kind = ""
+        self._order: Order | None = None
+        #: what a learning was begun for: it may be gone on with after others were built
+        self._learns: Order | None = None
         self.error: UserError | None = None
         self.reports: dict[str, Mapping[str, Any]] = {}
         self.learning = Learning(desk, self)
@@ -47,6 +63,11 @@ class MaskBuilding(QObject):
         desk.jobs.finished.connect(self._finished)
         desk.jobs.failed.connect(self._failed)
         desk.jobs.cancelled.connect(self._cancelled)
+
+    @property
+    def kind(self) -> str:
+        """The builder of the last job; empty before the first."""
+        return self._order.kind if self._order is not None else ""
 
     @property
     def running(self) -> bool:
@@ -69,31 +90,19 @@ class MaskBuilding(QObject):
         path = self._desk.project.path
         return path.parent / "masks" if path is not None else Path.home() / "trimtab-masks"
 
-    def new_file(self, stem: str) -> Path:
+    def new_file(self, stem: str, suffix: str = SUFFIX) -> Path:
         """Return a name for a mask that is not taken, by any of the files beside it either."""
         number = 1
-        while any(self.folder.glob(f"{stem}-{number}.*")):
+        while (self.folder / f"{stem}-{number}").exists() or any(
+            self.folder.glob(f"{stem}-{number}.*")
+        ):
             number += 1
-        return self.folder / f"{stem}-{number}{SUFFIX}"
+        return self.folder / f"{stem}-{number}{suffix}"
 
-    def start(
-        self,
-        kind: str,
-        job: str,
-        params: Mapping[str, Any],
-        title: str,
-        entry: Callable[[Mapping[str, Any]], MaskEntry | None],
-        rescale: bool = False,
-        replaces: str = "",
-    ) -> None:
-        """Run a job; `entry` makes of its report what goes onto the stack, if anything does.
-
-        It takes the place of the mask in the file `replaces`, where the stack still has that.
-        """
+    def start(self, job: str, params: Mapping[str, Any], title: str, order: Order) -> None:
+        """Run a job that builds what is ordered."""
         assert not self.obstacle
-        self.kind, self.error = kind, None
-        self._entry, self._model, self._rescale = entry, self._desk.active, rescale
-        self._replaces = replaces
+        self._order, self.error = order, None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -107,6 +116,7 @@ class MaskBuilding(QObject):
             self.changed.emit()
             return
         if job == "somf":
+            self._learns = order
             self.learning.watch(Path(params["output"]), dict(params))
         self._job = self._desk.jobs.submit(job, params, title)
         self.changed.emit()
@@ -117,59 +127,60 @@ class MaskBuilding(QObject):
             self._desk.jobs.cancel(self._job)
 
     def resume(self) -> None:
-        """Go on with a learning that was paused."""
+        """Go on with a learning that was paused, once nothing else is being built."""
+        if self._learns is None or self.obstacle:
+            return
         params = {**self.learning.params, "resume": True, "overwrite": True}
-        self.start(
-            "somf", "somf", params, self.tr("Learning SOMF mask"), self._entry, self._rescale
-        )
+        self.start("somf", params, self.tr("Learning SOMF mask"), self._learns)
 
     def use_as_it_is(self) -> None:
         """End the learning here, and take the mask as far as it is learned."""
-        if self.learning.say_enough() and not self.running:
+        if self.learning.say_enough() and self.learning.state == PAUSED:
             self.resume()
 
     def _forget(self) -> None:
         """A mask for other models is not added to these."""
         if self._job is not None:
             self._desk.jobs.cancel(self._job)
-        self._job, self.error = None, None
+        self._job, self._learns, self.error = None, None, None
         self.reports.clear()
-        self.learning.stop("")
+        self.learning.forget()
         self.changed.emit()
 
     def _finished(self, job: Job, report: dict[str, Any], seconds: float) -> None:
-        if job is not self._job:
+        if job is not self._job or self._order is None:
             return
-        self._job = None
-        self.reports[self.kind] = report
-        self.learning.finish(report if job.name == "somf" else None)
-        entry = self._entry(report)
-        desk = self._desk
-        if entry is not None and self._model < len(desk.recipe.finetuned):
-            desk.set_active(self._model)
-            desk.edit(self._edit(entry))
+        order, self._job = self._order, None
+        self.reports[order.kind] = report
+        if job.name == "somf":
+            self.learning.finish(report)
+        entry = order.entry(report)
+        if entry is not None and order.model < len(self._desk.recipe.finetuned):
+            self._desk.edit(self._edit(order, entry))
         self.changed.emit()
 
-    def _edit(self, entry: MaskEntry) -> Edit:
-        recipe, model = self._desk.recipe, self._model
+    def _edit(self, order: Order, entry: MaskEntry) -> Edit:
+        recipe, model = self._desk.recipe, order.model
         paths = [e.path for e in recipe.finetuned[model].masks]
-        if self._replaces and self._replaces in paths:
-            number = paths.index(self._replaces)
+        if order.replaces and order.replaces in paths:
+            number = paths.index(order.replaces)
             before = recipe.finetuned[model].masks[number]
             entry = entry.model_copy(update={"op": before.op, "invert": before.invert})
             return replace_mask(recipe, model, number, entry, f"Change {before.title}")
-        return add_mask(recipe, model, entry, rescale=self._rescale or None)
+        return add_mask(recipe, model, entry, rescale=order.rescale or None)
 
     def _failed(self, job: Job, error: UserError) -> None:
         if job is self._job:
             self._job, self.error = None, error
-            self.learning.stop("")
+            if job.name == "somf":  # what was kept of it can be gone on with
+                self.learning.pause()
             self.changed.emit()
 
     def _cancelled(self, job: Job) -> None:
         if job is self._job:
             self._job = None
-            self.learning.stop(PAUSED if job.name == "somf" else "")
+            if job.name == "somf":
+                self.learning.pause()
             self.changed.emit()
 
 
@@ -210,6 +221,9 @@ class Learning(QObject):
         if log is not None and log != self.log:
             self.log = log
             self.changed.emit()
+        elif self.state == PAUSED and not self.log.step:  # it got nowhere: nothing was kept
+            self.state = ""
+            self.changed.emit()
 
     def say_enough(self) -> bool:
         """Tell the learning, whether it runs or is paused, to end; False when that failed."""
@@ -219,19 +233,24 @@ class Learning(QObject):
             return False
         return True
 
-    def stop(self, state: str) -> None:
-        """No longer follow it: it has ended, or was paused with what it has learned."""
+    def pause(self) -> None:
+        """No longer follow it: it stands where it kept what it has learned, if it got anywhere."""
         self._clock.stop()
-        kept = state == PAUSED and bool(self.log.step)
-        self.state = PAUSED if kept else ""
+        self.state = PAUSED
+        self.look()
 
-    def finish(self, report: Mapping[str, Any] | None) -> None:
+    def forget(self) -> None:
+        """No longer follow it, nor offer to go on with it."""
+        self._clock.stop()
+        self._desk.background.forget("somf log")
+        self.state, self.log = "", SomfLog()
+
+    def finish(self, report: Mapping[str, Any]) -> None:
         """Take the whole log of a learning that has come to its end."""
         self._clock.stop()
-        if report is not None:
-            self._desk.background.forget("somf log")
-            self.state = ""
-            self.log = SomfLog.of(report["log"], int(report["settings"]["steps"]))
+        self._desk.background.forget("somf log")
+        self.state = ""
+        self.log = SomfLog.of(report["log"], int(report["settings"]["steps"]))
 
 
 def _raise(error: Exception) -> None:

@@ -6,12 +6,9 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 from PySide6.QtCore import QObject, Signal
 
 from trimtab.errors import UserError
@@ -21,44 +18,25 @@ from trimtab.paths import cache_dir
 from trimtab.project.edits import set_masks
 from trimtab_gui.desk import Desk
 from trimtab_gui.jobs import Job
+from trimtab_gui.mask_facts import Inside, Shares, inside_of, shares_of
 
-Floats = npt.NDArray[np.float64]
-#: how much is kept; what is taken away; what lies in alignment's directions; a random mask that
-#: takes as much; what that one answers
-Kind = Literal["shares", "account", "overlap", "control", "answers"]
-#: models of so many bytes are read without asking when the stack changes, or projected
-SMALL, SMALL_TO_PROJECT = 4 << 30, 64 << 20
+#: how much is kept; what is taken away; what of the outputs, and what the control takes of them;
+#: what lies in alignment's directions; a random mask that takes as much; what that one answers
+Kind = Literal["shares", "account", "outputs", "control", "control outputs", "overlap", "answers"]
+#: models of so many bytes are read without asking when the stack changes; or run, or projected
+SMALL, SMALL_TO_RUN = 4 << 30, 64 << 20
 _TITLES: Mapping[Kind, str] = {
     "shares": "Counting what masks keep", "account": "What masks take away",
-    "overlap": "Directions of alignment", "control": "Random control",
+    "outputs": "What masks take of the outputs", "overlap": "Directions of alignment",
+    "control": "Random control", "control outputs": "What the control takes of the outputs",
     "answers": "Measuring the random control",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Shares:
-    """What a stack keeps: of all entries after each of its entries that is on, and in the end.
-
-    `groups` float64 [groups] is the share of each cell of the grid; nan where the model changed
-    nothing.
-    """
-
-    so_far: tuple[float | None, ...]
-    kept: float
-    groups: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class Inside:
-    """What the directions of alignment hold, as shares in each column of the grid; nan for none.
-
-    Of τ and of what masks keep of it, float64 [columns]; `chance` float64 [draws, columns] of τ in
-    random directions.
-    """
-
-    tau: Floats
-    kept: Floats
-    chance: Floats
+_JOBS: Mapping[Kind, str] = {
+    "shares": "mask_shares", "account": "mask_account", "outputs": "mask_account",
+    "control": "mask_control", "control outputs": "mask_account", "overlap": "mask_overlap",
+}  # fmt: skip
+# controls are as large as masks: so many are kept in the cache
+_CONTROLS = 32
 
 
 class Masking(QObject):
@@ -75,6 +53,9 @@ class Masking(QObject):
         self._watched = False
         #: whether the merge can be asked anything: without tokenizer and config it cannot
         self.measurable: Callable[[], bool] = lambda: True
+        #: the prompts on which the energy of outputs is found: a file or a shipped set
+        self.calibration = ""
+        self._key = ""
         self._known: dict[tuple[Kind, str], Any] = {}
         self._failed: dict[tuple[Kind, str], UserError] = {}
         self._wished: set[tuple[Kind, str]] = set()
@@ -106,6 +87,16 @@ class Masking(QObject):
         return lineup is not None and not lineup.errors and self._desk.active >= 0
 
     @property
+    def masked(self) -> bool:
+        """Whether a mask is on."""
+        return any(entry.on for entry in self.stack)
+
+    @property
+    def whole(self) -> bool:
+        """Whether masks are of whole tensors, so that chance has no choice within one."""
+        return all(entry.rule is not None for entry in self.stack if entry.on)
+
+    @property
     def shares(self) -> Shares | None:
         """What the stack as it is keeps; None while it is being counted."""
         found = self._known.get(("shares", self._key))
@@ -115,6 +106,11 @@ class Masking(QObject):
     def account(self) -> Mapping[str, Any] | None:
         """What the stack takes away, as the job `mask_account` tells it."""
         return self._known.get(("account", self._key))
+
+    @property
+    def outputs(self) -> Mapping[str, Any] | None:
+        """The same with the energy of outputs on the calibration set."""
+        return self._known.get(("outputs", self._outputs_key))
 
     @property
     def overlap(self) -> Inside | None:
@@ -128,6 +124,11 @@ class Masking(QObject):
         return self._known.get(("control", self._key))
 
     @property
+    def control_outputs(self) -> Mapping[str, Any] | None:
+        """What the control takes of the outputs, as `outputs` is told."""
+        return self._known.get(("control outputs", self._outputs_key))
+
+    @property
     def control_answers(self) -> Mapping[str, Any] | None:
         """What the merge answers with the control in the stack's place, as `preview` tells it."""
         key = self._answers_key
@@ -135,12 +136,17 @@ class Masking(QObject):
 
     @property
     def error(self) -> UserError | None:
-        """Why something about this stack is not known."""
+        """Why something about this stack is not known, outputs apart."""
         keys: tuple[tuple[Kind, str], ...] = (
             ("shares", self._key), ("account", self._key), ("overlap", self._key),
             ("control", self._key), ("answers", self._answers_key),
         )  # fmt: skip
         return next((self._failed[key] for key in keys if key in self._failed), None)
+
+    @property
+    def outputs_error(self) -> UserError | None:
+        """Why the energy of outputs is not known."""
+        return self._failed.get(("outputs", self._outputs_key))
 
     def asking(self, kind: Kind) -> bool:
         """Whether something is being found out."""
@@ -151,6 +157,11 @@ class Masking(QObject):
         """Whether what is taken away is added up without asking."""
         return self.bytes_read() <= SMALL
 
+    @property
+    def is_tiny(self) -> bool:
+        """Whether models are run without asking."""
+        return self.bytes_read() <= SMALL_TO_RUN
+
     def bytes_read(self) -> int:
         """Return how many bytes adding up reads."""
         lineup = self._desk.lineup
@@ -160,28 +171,37 @@ class Masking(QObject):
 
     def wish(self, kind: Kind) -> None:
         """Ask for what is not asked for by itself."""
-        key = self._key
-        self._wished.add((kind, key))
-        for failed in [name for name in self._failed if name[1] in (key, self._answers_key)]:
+        self._wished.add((kind, self._key))
+        keys = (self._key, self._outputs_key, self._answers_key)
+        for failed in [name for name in self._failed if name[1] in keys]:
             del self._failed[failed]
         if kind != "overlap" and self.asking("overlap"):  # what a hand asks for comes first
             self._drop()
-        self._go_on()
-        self.changed.emit()
+        self.refresh()
+
+    def set_calibration(self, calibration: str) -> None:
+        """Choose the prompts on which the energy of outputs is found; none when empty."""
+        if calibration != self.calibration:
+            self.calibration = calibration
+            self.refresh()
 
     def refresh(self) -> None:
-        """Ask for what is not known of the stack as it now is."""
+        """Ask for what is not known of the stack as it now is, and of its files as they are."""
+        self._key = self._key_now()
         self._go_on()
         self.changed.emit()
 
-    @property
-    def _key(self) -> str:
-        """All that answers depend on, as a hex digest."""
+    def _key_now(self) -> str:
+        """Return all that answers depend on, as a hex digest."""
         lineup, active = self._desk.lineup, self._desk.active
         if lineup is None or active < 0:
             return ""
         entries = [(e.model_dump_json(), _stamp(e)) for e in self.stack]
         return _digest([lineup.fingerprint, active, self._desk.recipe.seed, entries])
+
+    @property
+    def _outputs_key(self) -> str:
+        return f"{self._key} {self.calibration}"
 
     @property
     def _answers_key(self) -> str:
@@ -191,7 +211,7 @@ class Masking(QObject):
         return _digest([self._key, recipe.model_dump_json()]) if control is not None else ""
 
     def _wanted(self) -> Iterator[tuple[Kind, str]]:
-        key = self._key
+        key, lineup = self._key, self._desk.lineup
         yield "shares", key
         if self.stack and (self.is_small or ("account", key) in self._wished):
             yield "account", key
@@ -199,8 +219,13 @@ class Masking(QObject):
             yield "control", key
             if self.control is not None and self.measurable():
                 yield "answers", self._answers_key
-        projects = self.bytes_read() <= SMALL_TO_PROJECT or ("overlap", key) in self._wished
-        if projects and self._desk.lineup is not None and self._desk.lineup.has_alignment:
+        runs = self.is_tiny or ("outputs", key) in self._wished
+        if self.masked and self.calibration and runs:
+            yield "outputs", self._outputs_key
+            if self.control is not None:
+                yield "control outputs", self._outputs_key
+        projects = self.is_tiny or ("overlap", key) in self._wished
+        if projects and lineup is not None and lineup.has_alignment:
             yield "overlap", key
 
     def _go_on(self) -> None:
@@ -237,20 +262,20 @@ class Masking(QObject):
             "recipe": recipe.model_dump(mode="json"),
             "model": desk.lineup.finetuned[desk.active].name,
         }
+        if kind in ("outputs", "control outputs"):
+            params["calibration"] = self.calibration
+        if kind == "control outputs":
+            assert self.control is not None
+            params["entries"] = [MaskEntry(path=self.control["path"]).model_dump(mode="json")]
         if kind == "control":
-            whole = all(entry.rule is not None for entry in self.stack if entry.on)
             folder = cache_dir() / "controls"
             with contextlib.suppress(OSError):  # the job says why nothing can be written there
                 folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{key}{SUFFIX}"
-            params |= {"output": str(path), "overwrite": True, "over": "tensor"}
-            if whole:  # matched in each tensor, chance would have no choice
-                params["over"] = "model"
-        names = {
-            "shares": "mask_shares", "account": "mask_account", "control": "mask_control",
-            "overlap": "mask_overlap",
-        }  # fmt: skip
-        return names[kind], params
+            # matched in each tensor, chance would have no choice where masks are of whole ones
+            over = "model" if self.whole else "tensor"
+            params |= {"output": str(path), "overwrite": True, "over": over}
+        return _JOBS[kind], params
 
     # Answers.
 
@@ -259,43 +284,17 @@ class Masking(QObject):
             return
         _, kind, key = self._flight
         self._flight = None
-        made: dict[Kind, Callable[[Mapping[str, Any]], Any]] = {
-            "shares": self._shares_of, "overlap": self._inside_of,
+        lineup = self._desk.lineup
+        assert lineup is not None  # another one would have ended the question
+        made: dict[Kind, Callable[[Any, Mapping[str, Any]], Any]] = {
+            "shares": shares_of, "overlap": inside_of,
         }  # fmt: skip
-        self._known[kind, key] = made[kind](result) if kind in made else result
+        self._known[kind, key] = made[kind](lineup, result) if kind in made else result
         while len(self._known) > 400:  # a long hour of painting
             self._known.pop(next(iter(self._known)))
+        if kind == "control":
+            self._desk.background.submit("controls", _keep_newest, _nothing, _raise)
         self.refresh()
-
-    def _shares_of(self, result: Mapping[str, Any]) -> Shares:
-        lineup = self._desk.lineup
-        assert lineup is not None
-        grid = lineup.grid
-        kept, entries = np.zeros(grid.n_groups), np.zeros(grid.n_groups)
-        groups = dict(zip(lineup.names, grid.group_of.tolist(), strict=True))
-        for name, tensor in result["tensors"].items():
-            kept[groups[name]] += tensor["kept"]
-            entries[groups[name]] += tensor["entries"]
-        with np.errstate(invalid="ignore"):
-            shares = kept / np.where(entries > 0, entries, np.nan)
-        total = float(entries.sum())
-        return Shares(
-            tuple(result["so_far"]), float(kept.sum()) / total if total else 1.0, shares
-        )  # fmt: skip
-
-    def _inside_of(self, result: Mapping[str, Any]) -> Inside:
-        lineup = self._desk.lineup
-        assert lineup is not None
-        grid = lineup.grid
-        rows = {name: row for row, name in enumerate(lineup.names)}
-        draws = max((len(t["chance"]) for t in result["tensors"].values()), default=1)
-        sums = np.zeros((4 + draws, len(grid.columns)))
-        for name, t in result["tensors"].items():
-            column = grid.column_of[grid.group_of[rows[name]]]
-            parts = (t["inside"], t["whole"], t["kept_inside"], t["kept_whole"], *t["chance"])
-            sums[:, column] += parts
-        whole, kept = (np.where(sums[k] > 0, sums[k], np.nan) for k in (1, 3))
-        return Inside(sums[0] / whole, sums[2] / kept, sums[4:] / whole)
 
     def _job_failed(self, job: Job, error: UserError) -> None:
         if self._flight is not None and job is self._flight[0]:
@@ -323,3 +322,20 @@ def _stamp(entry: MaskEntry) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
+
+
+def _keep_newest() -> None:
+    """Leave only the newest controls in the cache."""
+    found = list((cache_dir() / "controls").glob(f"*{SUFFIX}"))
+    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in found[_CONTROLS:]:
+        old.unlink(missing_ok=True)
+
+
+def _nothing(_: None) -> None:
+    """Nobody waits for it."""
+
+
+def _raise(error: Exception) -> None:
+    if not isinstance(error, OSError):  # what cannot be tidied up stays
+        raise error

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QMouseEvent, QPainter, QPen
+from PySide6.QtGui import QFontMetricsF, QKeyEvent, QMouseEvent, QPainter, QPen
 from PySide6.QtWidgets import QWidget
 
 from trimtab.formatting import count
@@ -18,14 +18,16 @@ from trimtab_gui.plots.scale import number, tick_texts, ticks
 from trimtab_gui.widgets.paint import faded
 
 Floats = npt.NDArray[np.float64]
-_LEFT, _TOP, _RIGHT, _BOTTOM = 54.0, 12.0, 14.0, 42.0
+_LEFT, _TOP, _RIGHT, _BOTTOM = 54.0, 16.0, 14.0, 42.0
 _REACH = 7.0
+_GOES, _STAYS = 0.22, 0.62
 
 
 class HistogramPlot(Figure):
     """``moved`` follows the threshold under the hand, ``released`` when it is let go.
 
-    The arrow keys move it by a bin, and Return lets go. What is at or above it is kept.
+    The arrow keys move it by a bin, and Return lets go. What is at or above it is kept, or with
+    `removes` goes.
     """
 
     moved = Signal(float)
@@ -42,6 +44,7 @@ class HistogramPlot(Figure):
         self.logarithmic = False
         self.threshold: float | None = None
         self.draggable = True
+        self.removes = False
         self._dragging = False
 
     # What is shown.
@@ -69,14 +72,25 @@ class HistogramPlot(Figure):
         self.update()
 
     def kept(self, threshold: float) -> float:
-        """Return the share of entries at or above a threshold, even within the bin it cuts."""
+        """Return the share of entries that a threshold keeps, even within the bin it cuts."""
         total = float(self.counts.sum()) + self.below
         if not total:
             return 1.0
         where = np.array([self._position(edge) for edge in self.edges])
         cumulated = np.concatenate([[0.0], np.cumsum(self.counts)])
         under = float(np.interp(self._position(threshold), where, cumulated))
-        return (float(self.counts.sum()) - under) / total
+        reached = (float(self.counts.sum()) - under) / total
+        return 1 - reached if self.removes else reached
+
+    def heights(self) -> Floats:
+        """Return how high the bars are: the counts; on a logarithmic axis those of ⅛ octave.
+
+        Bins that are not as wide there as others would else stand out without being denser.
+        """
+        if not self.logarithmic or not self.counts.size:
+            return self.counts
+        octaves: Floats = np.diff(np.log2(self.edges))
+        return self.counts / (8 * octaves)
 
     def _describe(self) -> None:
         total = float(self.counts.sum()) + self.below
@@ -142,8 +156,8 @@ class HistogramPlot(Figure):
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         if self._dragging:
             self._dragging = False
-            assert self.threshold is not None
-            self.released.emit(self.threshold)
+            if self.threshold is not None:  # other scores may have come under the hand
+                self.released.emit(self.threshold)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         steps = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}
@@ -182,16 +196,20 @@ class HistogramPlot(Figure):
 
     def draw(self, painter: QPainter, rect: QRectF) -> None:
         plot = self._plot()
-        top = float(self.counts.max(initial=0.0)) or 1.0
+        heights = self.heights()
+        top = float(heights.max(initial=0.0)) or 1.0
         self._draw_axes(painter, plot, top)
         painter.setPen(Qt.PenStyle.NoPen)
         colour = theme.role_color(self.role)
-        cut = -math.inf if self.threshold is None else self.x_px(self.threshold)
-        for low, high, n in zip(self.edges[:-1], self.edges[1:], self.counts, strict=True):
+        # what goes is fainter than what stays
+        below, above = (_STAYS, _GOES) if self.removes else (_GOES, _STAYS)
+        nothing = math.inf if self.removes else -math.inf
+        cut = nothing if self.threshold is None else self.x_px(self.threshold)
+        for low, high, n in zip(self.edges[:-1], self.edges[1:], heights, strict=True):
             left, right = self.x_px(float(low)), self.x_px(float(high))
             height = float(n) / (top * 1.05) * plot.height()
-            # what goes is fainter than what stays
-            for start, end, alpha in ((left, min(right, cut), 0.22), (max(left, cut), right, 0.62)):
+            under, over = (left, min(right, cut)), (max(left, cut), right)
+            for (start, end), alpha in ((under, below), (over, above)):
                 if end > start:
                     box = QRectF(start, plot.bottom() - height, end - start + 0.4, height)
                     painter.fillRect(box, faded(colour, alpha))
@@ -210,11 +228,14 @@ class HistogramPlot(Figure):
         painter.setPen(theme.color("text"))
         text = number(self.threshold)
         share = self.tr("keeps {share}").format(share=texts.percent(self.kept(self.threshold)))
-        at_left = self._position(self.threshold) > 0.5
-        left = x - 128 if at_left else x + 8
-        side = RIGHT if at_left else LEFT
-        painter.drawText(QRectF(left, plot.top() - 2, 120, 15), side, text)
-        painter.drawText(QRectF(left, plot.top() + 13, 120, 15), side, share)
+        metrics = QFontMetricsF(painter.font())
+        width = max(metrics.horizontalAdvance(part) for part in (text, share)) + 8
+        at_left = x + 4 + width > plot.right()
+        box = QRectF(x - 4 - width if at_left else x + 4, plot.top() - 4, width, 33)
+        painter.fillRect(box, faded(theme.color("panel"), 0.8))  # to be read on bars as well
+        side, box = (RIGHT if at_left else LEFT), box.adjusted(4, 2, -4, 0)
+        painter.drawText(QRectF(box.left(), box.top(), box.width(), 15), side, text)
+        painter.drawText(QRectF(box.left(), box.top() + 15, box.width(), 15), side, share)
 
     def _draw_axes(self, painter: QPainter, plot: QRectF, top: float) -> None:
         painter.setFont(theme.font("caption"))
@@ -227,6 +248,9 @@ class HistogramPlot(Figure):
             text = count(int(value)) if top >= 10 else number(value)
             painter.drawText(QRectF(0, y - 8, plot.left() - 6, 16), RIGHT, text)
         painter.setPen(theme.color("muted"))
+        if self.logarithmic:
+            box = QRectF(plot.left() - 48, plot.top() - 12, 160, 14)
+            painter.drawText(box, LEFT, self.tr("entries in ⅛ octave"))
         for value, text in self._marks():
             at = self.x_px(value)
             painter.drawText(QRectF(at - 30, plot.bottom() + 4, 60, 14), CENTRE, text)

@@ -5,43 +5,70 @@ from __future__ import annotations
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QDoubleSpinBox, QGridLayout, QLineEdit, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QAbstractSpinBox,
+    QDoubleSpinBox,
+    QGridLayout,
+    QLineEdit,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 
+from trimtab.errors import UserError
+from trimtab.realign.antidote_count import target_of
 from trimtab_gui.desk import Desk
-from trimtab_gui.views.mask.builders import Builder, Field, mode_of
+from trimtab_gui.views.mask.builders import LAST_LAYER, Builder, Field, mode_of
 from trimtab_gui.views.mask.prompt_set import PromptSet
 from trimtab_gui.widgets import Choice, label
 
-_WIDTH = 118
+#: from here on a number spans so many decades that its steps must follow it
+_DECADES = 100
+#: a line is cut into so many parts; a few numbers take half of it each, many a third
+_PARTS = 6
+_FEW = 2
 
 
 class BuilderForm(QWidget):
-    """Controls for the fields of a builder; ``changed`` follows every change of a value."""
+    """Controls below their names: what is chosen by words takes a line, numbers share one.
+
+    ``changed`` follows every change of a value.
+    """
 
     changed = Signal()
 
     def __init__(self, desk: Desk, builder: Builder) -> None:
         super().__init__()
         self.builder = builder
+        self._desk = desk
         self.controls: dict[str, QWidget] = {}
-        rows = QVBoxLayout(self)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.setSpacing(6)
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(8)
-        grid.setVerticalSpacing(5)
-        grid.setColumnStretch(0, 1)
-        for row, field in enumerate(builder.fields):
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(10)
+        grid.setVerticalSpacing(6)
+        numbers = sum(not field.wide for field in builder.fields)
+        narrow = _PARTS // (2 if numbers <= _FEW else 3)
+        row, column = 0, 0
+        for field in builder.fields:
+            control = self.controls[field.key] = self._control(desk, field)
+            control.setToolTip(f"{field.tip}\n{_default(field)}".strip())
             name = label(field.title, "caption", "muted")
             name.setToolTip(field.tip)
-            control = self._control(desk, field)
-            control.setFixedWidth(_WIDTH)
-            control.setToolTip(f"{field.tip}\n{_default(field)}".strip())
-            top = Qt.AlignmentFlag.AlignTop if field.sets else Qt.AlignmentFlag.AlignVCenter
-            grid.addWidget(name, row, 0, top)
-            grid.addWidget(control, row, 1)
-            self.controls[field.key] = control
-        rows.addLayout(grid)
+            name.setBuddy(control)
+            width = _PARTS if field.wide else narrow
+            if column + width > _PARTS:
+                row, column = row + 1, 0
+            cell = QVBoxLayout()
+            cell.setSpacing(2)
+            cell.addWidget(name)
+            cell.addWidget(control)
+            grid.addLayout(cell, row, column, 1, width)
+            column += width
+        for part in range(_PARTS):
+            grid.setColumnStretch(part, 1)
+        self._fit_layers()
+        desk.lineup_changed.connect(self._fit_layers)
 
     def _control(self, desk: Desk, field: Field) -> QWidget:
         if field.sets:
@@ -54,6 +81,7 @@ class BuilderForm(QWidget):
                 box.addItem(text, key)
             box.setCurrentIndex(box.findData(field.default))
             box.setMinimumContentsLength(6)
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             box.setSizeAdjustPolicy(Choice.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             box.setAccessibleName(field.title)
             box.currentIndexChanged.connect(self.changed)
@@ -63,19 +91,19 @@ class BuilderForm(QWidget):
             line.setAccessibleName(field.title)
             line.textChanged.connect(self.changed)
             return line
-        spin = QSpinBox() if field.decimals == 0 else QDoubleSpinBox()
-        if isinstance(spin, QDoubleSpinBox):
-            spin.setDecimals(field.decimals)
-            spin.setSingleStep(0.05 if field.high <= 1 and field.decimals == 2 else 0.01)
-            spin.setRange(field.low, field.high)
-            spin.setValue(field.default)
-        else:
-            spin.setRange(int(field.low), int(field.high))
-            spin.setValue(field.default)
-        spin.setAlignment(Qt.AlignmentFlag.AlignRight)
-        spin.setAccessibleName(field.title)
+        spin = _spin(field)
+        spin.setMinimumWidth(40)
         spin.valueChanged.connect(self.changed)
         return spin
+
+    def _fit_layers(self) -> None:
+        """Let the layers of a rule be those of the models."""
+        lineup = self._desk.lineup
+        last = int(lineup.grid.layers.max(initial=0)) if lineup is not None else LAST_LAYER
+        for key in ("first", "last"):
+            control = self.controls.get(key)
+            if isinstance(control, QSpinBox):
+                control.setMaximum(last)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -94,17 +122,51 @@ class BuilderForm(QWidget):
 
     @property
     def lacking(self) -> str:
-        """Say which prompts are still to be chosen; empty when nothing is missing."""
+        """Say what is still to be chosen, or opened; empty when nothing is missing."""
+        recipe = self._desk.recipe
+        reverts = self.builder.reverts or self.values.get("variant") == "delta-revert"
+        if reverts and recipe.aligned is None:
+            return self.tr("Open the aligned model: what goes goes back to it.")
         for field in self.builder.fields:
             control = self.controls[field.key]
             if isinstance(control, PromptSet) and not control.path:
                 return self.tr("Choose the {what}.").format(what=field.title)
+        return self._unfit()
+
+    def _unfit(self) -> str:
+        """Say why the variant of Antidote that is chosen cannot be had of the active model."""
+        variant, desk = self.values.get("variant"), self._desk
+        if variant is None or desk.lineup is None or desk.active < 0:
+            return ""
+        try:
+            target_of(desk.lineup, desk.lineup.finetuned[desk.active], variant)
+        except UserError as error:
+            return f"{error.why} {error.fix}"
         return ""
 
     @property
     def mode(self) -> str:
         """Whose method this is as it is set."""
         return mode_of(self.builder.id, self.values)
+
+
+def _spin(field: Field) -> QSpinBox | QDoubleSpinBox:
+    spin: QSpinBox | QDoubleSpinBox
+    if field.decimals == 0:
+        spin = QSpinBox()
+        spin.setRange(int(field.low), int(field.high))
+    else:
+        spin = QDoubleSpinBox()
+        spin.setDecimals(field.decimals)
+        spin.setSingleStep(0.05)
+        spin.setRange(field.low, field.high)
+        if field.low > 0 and field.high / field.low >= _DECADES:
+            spin.setStepType(QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
+    spin.setValue(field.default)
+    spin.setKeyboardTracking(False)
+    spin.setAlignment(Qt.AlignmentFlag.AlignRight)
+    spin.setAccessibleName(field.title)
+    return spin
 
 
 def _default(field: Field) -> str:

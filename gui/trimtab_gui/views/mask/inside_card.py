@@ -7,7 +7,8 @@ from PySide6.QtGui import QColor
 
 from trimtab_gui import texts, theme
 from trimtab_gui.desk import Desk
-from trimtab_gui.masking import Inside, Masking
+from trimtab_gui.mask_facts import Floats, Inside
+from trimtab_gui.masking import Masking
 from trimtab_gui.plots import Curve, PlotCard
 from trimtab_gui.plots.bands import BandsView
 from trimtab_gui.views.inspect.range_link import RangeLink
@@ -89,10 +90,15 @@ class InsideCard(PlotCard):
         self.set_state("ready")
         self.view.set_curves(curves)
         self.set_legend(legend)
-        share = float(np.nanmean(found.tau)) if not np.isnan(found.tau).all() else float("nan")
-        kept = float(np.nanmean(found.kept)) if not np.isnan(found.kept).all() else float("nan")
+        share, kept, random = (_mean(of) for of in (found.tau, found.kept, mean))
         self.view.set_summary(
             self.tr("On average over the layers {tau} of τ, {kept} of what is kept, {chance} by "
                     "chance").format(tau=texts.percent(share), kept=texts.percent(kept),
-                                     chance=texts.percent(float(np.nanmean(mean))))
+                                     chance=texts.percent(random))
         )  # fmt: skip
+
+
+def _mean(shares: Floats) -> float:
+    """Return the mean of what is known, nan of nothing."""
+    known = shares[~np.isnan(shares)]
+    return float(known.mean()) if known.size else float("nan")

@@ -17,7 +17,9 @@ from trimtab_gui.views.mask.builder_panel import BuilderPanel
 from trimtab_gui.views.mask.builders import BUILDERS
 from trimtab_gui.views.mask.inside_card import InsideCard
 from trimtab_gui.views.mask.kept_card import KeptCard
+from trimtab_gui.views.mask.method_card import MethodCard
 from trimtab_gui.views.mask.scores_card import ScoresCard
+from trimtab_gui.views.mask.scoring import Scoring
 from trimtab_gui.views.mask.takes_panel import TakesPanel
 from trimtab_gui.views.mask_stack import MaskStackPanel
 from trimtab_gui.widgets import Panel, label, primary_button
@@ -46,16 +48,20 @@ class MaskPlace(QWidget):
             self.builders.body.addWidget(card)
             self.cards[builder.id] = card
         self.builder = BuilderPanel(desk, building)
+        self.scoring = Scoring(desk, masking, building, self)
         self.kept = KeptCard(desk, masking)
-        self.scores = ScoresCard(desk, masking, building)
+        self.scores = ScoresCard(desk, masking, building, self.scoring)
         self.inside = InsideCard(desk, masking)
         self.stack = MaskStackPanel(desk, masking, always=True)
         self.takes = TakesPanel(desk, masking)
         self.answers = MaskAnswersPanel(masking, live)
+        self.method = MethodCard(desk, building, self.builder, self.scoring)
         self.builder.brush_chosen.connect(self.kept.view.set_brush)
         self.builder.region_painted.connect(self.kept.paint_region)
         left = column(self.builders, self.builder, grows=1)
-        upper = column(self.stack, self.takes, self.answers, QWidget(), grows=3)
+        upper = column(
+            self.stack, self.takes, self.answers, self.method, QWidget(), grows=4
+        )  # fmt: skip
         right = column(scrolled(upper, RIGHT), self._use_panel(), grows=0)
         right.setMinimumWidth(RIGHT)
         self.lower_row = splitter(Qt.Orientation.Horizontal, self.scores, self.inside)
@@ -74,6 +80,8 @@ class MaskPlace(QWidget):
         outer.addWidget(self.columns)
         masking.changed.connect(self._refresh)
         desk.active_changed.connect(lambda _: self._refresh())
+        for signal in (self.builder.set_up, desk.lineup_changed, desk.active_changed):
+            signal.connect(lambda *_: self._score())
         self.choose("somf")
         self._refresh()
 
@@ -91,7 +99,10 @@ class MaskPlace(QWidget):
         """Show a builder's form and the scores it goes by."""
         self.cards[builder].setChecked(True)
         self.builder.choose(builder)
-        self.scores.choose(builder)
+
+    def _score(self) -> None:
+        form = self.builder.form
+        self.scoring.choose(self.builder.chosen, form.values, form.lacking)
 
     @property
     def plot_cards(self) -> tuple[PlotCard, ...]:
@@ -99,8 +110,9 @@ class MaskPlace(QWidget):
         return self.kept, self.scores, self.inside
 
     def entered(self) -> None:
-        """Begin to ask what masks keep."""
+        """Begin to ask what masks keep, and look whether their files are still the same."""
         self._masking.watch()
+        self._masking.refresh()
 
     def _refresh(self) -> None:
         masking, active = self._masking, self._desk.active

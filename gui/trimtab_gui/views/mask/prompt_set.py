@@ -16,17 +16,28 @@ from trimtab_gui.desk import Desk
 from trimtab_gui.views.mask.builders import Field
 from trimtab_gui.widgets import Choice, ElidedLabel
 
+_DEMO_TITLES = {
+    "demo": "demo", "demo-harmful": "demo, harmful", "demo-refused": "demo, refused",
+    "demo-benign": "demo, benign",
+}  # fmt: skip
+
 
 class PromptSet(QWidget):
-    """``changed`` when another set was chosen, or what it holds became known."""
+    """``changed`` when another set was chosen, or what it holds became known.
+
+    `path` is empty until then. With the demo's models the demo's own sets are offered, and the
+    first of them is chosen. A `brief` one says no more of itself than what is wrong.
+    """
 
     changed = Signal()
 
-    def __init__(self, desk: Desk, field: Field) -> None:
+    def __init__(self, desk: Desk, field: Field, *, brief: bool = False) -> None:
         super().__init__()
+        self._brief = brief
         self._desk, self._field = desk, field
         self._topic = f"prompts {id(self)}"
         self._own = False
+        self._demo = field.demo[0] if field.demo else ""
         self.path = ""
         self.count = 0
         self.error: UserError | None = None
@@ -47,29 +58,34 @@ class PromptSet(QWidget):
         self._shown: object = None
         self.refresh()
 
+    @property
+    def _with_demo(self) -> bool:
+        return self._desk.is_demo and bool(self._field.demo)
+
     def refresh(self) -> None:
-        """Offer the demo's own set with its models only."""
+        """Offer the demo's own sets with its models only."""
         state = (self._desk.is_demo, self.path)
         if state == self._shown:
             return
-        demo = self._desk.is_demo and bool(self._field.demo)
-        if not demo and not self._own:
+        if not self._with_demo and not self._own:
             self.path, self.count = "", 0
-        if demo and not self.path:
+        if self._with_demo and not self.path:
             self._shown = (self._desk.is_demo, "")
-            self._read_demo()
+            self._read_demo(self._demo)
         self._shown = (self._desk.is_demo, self.path)
-        self._fill(demo)
+        self._fill()
 
-    def _fill(self, demo: bool) -> None:
+    def _fill(self) -> None:
         self.box.clear()
-        if demo:
-            self.box.addItem(self.tr("demo"), "demo")
+        if self.error is not None or not (self._with_demo or self._own):
+            self.box.addItem(self.tr("none chosen"), "none")
+        for name in self._field.demo if self._with_demo else ():
+            self.box.addItem(self.tr(_DEMO_TITLES[name]), name)
         if self._own:
             self.box.addItem(Path(self.path).name, "own")
-            self.box.setCurrentIndex(self.box.count() - 1)
-        if not demo and not self._own:
-            self.box.addItem(self.tr("none chosen"), "none")
+        if self.error is None:
+            chosen = "own" if self._own else self._demo
+            self.box.setCurrentIndex(max(self.box.findData(chosen), 0))
         self.box.addItem(self.tr("Choose a file…"), "choose")
         self._tell()
 
@@ -81,32 +97,32 @@ class PromptSet(QWidget):
             if name:
                 self.choose(Path(name))
             else:
-                self._fill(self._desk.is_demo and bool(self._field.demo))
-        elif kind == "demo":
-            self._own = False
-            self._read_demo()
+                self._fill()
+        elif kind in self._field.demo:
+            self._read_demo(kind)
 
     def choose(self, path: Path) -> None:
         """Take a file."""
-        self._own = True
-        self._read(str(path.absolute()), lambda: _count(str(path.absolute()), self._field))
+        name = str(path.absolute())
+        self._read(name, lambda: _count(name, self._field), own=True)
 
-    def _read_demo(self) -> None:
-        name = self._field.demo
+    def _read_demo(self, name: str) -> None:
+        self._demo = name
         if self._field.sets == "pairs":
             self._desk.background.submit(
-                self._topic, _demo_pairs, lambda found: self._arrived(*found), self._failed
-            )
+                self._topic, _demo_pairs, lambda found: self._arrived(*found, own=False),
+                self._failed,
+            )  # fmt: skip
         else:
-            self._read(name, lambda: _count(name, self._field))
+            self._read(name, lambda: _count(name, self._field), own=False)
 
-    def _read(self, path: str, work: Callable[[], int]) -> None:
+    def _read(self, path: str, work: Callable[[], int], *, own: bool) -> None:
         self._desk.background.submit(
-            self._topic, work, lambda count: self._arrived(path, count), self._failed
+            self._topic, work, lambda count: self._arrived(path, count, own=own), self._failed
         )
 
-    def _arrived(self, path: str, count: int) -> None:
-        self.path, self.count, self.error = path, count, None
+    def _arrived(self, path: str, count: int, *, own: bool) -> None:
+        self.path, self.count, self.error, self._own = path, count, None, own
         self._settle()
 
     def _failed(self, error: Exception) -> None:
@@ -118,10 +134,11 @@ class PromptSet(QWidget):
 
     def _settle(self) -> None:
         self._shown = (self._desk.is_demo, self.path)
-        self._fill(self._desk.is_demo and bool(self._field.demo))
+        self._fill()
         self.changed.emit()
 
     def _tell(self) -> None:
+        self.says.setVisible(not self._brief or self.error is not None)
         if self.error is not None:
             self.says.setText(f"{self.error.what} {self.error.why}")
             return

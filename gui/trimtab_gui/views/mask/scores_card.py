@@ -2,215 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
-from trimtab.errors import UserError
-from trimtab.masks.entries import MaskEntry
 from trimtab_gui import texts
 from trimtab_gui.desk import Desk
-from trimtab_gui.jobs import Job
 from trimtab_gui.mask_building import MaskBuilding
 from trimtab_gui.masking import Masking
 from trimtab_gui.plots import PlotCard
 from trimtab_gui.plots.histogram import HistogramPlot
 from trimtab_gui.plots.scale import number
-
-MAGNITUDE, SOMF = "magnitude", "somf"
+from trimtab_gui.views.mask.score_kinds import SOMF, ScoreKind, spread_of
+from trimtab_gui.views.mask.scoring import Scoring
 
 
 class ScoresCard(PlotCard):
-    """|τ| of the active model, or σ(x) as SOMF learns it; letting the threshold go builds a mask.
+    """How the chosen builder's scores lie; letting the threshold go builds a mask.
 
     A threshold moved again changes the mask that it made before.
     """
 
-    def __init__(self, desk: Desk, masking: Masking, building: MaskBuilding) -> None:
+    def __init__(
+        self, desk: Desk, masking: Masking, building: MaskBuilding, scoring: Scoring
+    ) -> None:
         super().__init__("Scores")
-        self._desk, self._masking, self._building = desk, masking, building
+        self._desk, self._masking = desk, masking
+        self._building, self._scoring = building, scoring
         self.view = HistogramPlot()
         self.set_body(self.view)
-        self.source = MAGNITUDE
-        self._job: Job | None = None
-        self._asked = ""
-        self._known: dict[str, Mapping[str, Any]] = {}
-        self._error: UserError | None = None
-        self._made: dict[str, str] = {}
-        self._drawn: Mapping[str, Any] | None = None
+        self._kind: ScoreKind | None = None
+        self._drawn: object = None
         self._thresholds: dict[str, float | None] = {}
-        self.view.released.connect(self._released)
+        self.view.released.connect(scoring.cut)
         self.view.moved.connect(lambda _: self._say())
-        desk.active_changed.connect(self.redraw)
-        desk.lineup_changed.connect(self._forget)
-        building.changed.connect(self.redraw)
-        desk.jobs.finished.connect(self._finished)
-        desk.jobs.failed.connect(self._failed)
-        desk.jobs.cancelled.connect(self._cancelled)
+        desk.lineup_changed.connect(self._thresholds.clear)
+        scoring.changed.connect(self.redraw)
+        masking.changed.connect(self.redraw)
         self.redraw()
-
-    def choose(self, builder: str) -> None:
-        """Show the scores of a builder; those that have none of their own show |τ|."""
-        source = SOMF if builder == SOMF else MAGNITUDE
-        if source != self.source:
-            self._thresholds[self.source] = self.view.threshold
-            self.source = source
-            self.view.set_threshold(None)
-        self.redraw()
-
-    def _forget(self) -> None:
-        self._known.clear()
-        self._made.clear()
-        self._thresholds.clear()
-        self._error, self._job = None, None
-        self.redraw()
-
-    @property
-    def _logits(self) -> str:
-        report = self._building.reports.get("somf")
-        return str(report["files"]["logits"]) if report else ""
-
-    @property
-    def _key(self) -> str:
-        return self._logits if self.source == SOMF else f"{MAGNITUDE} {self._desk.active}"
 
     def redraw(self) -> None:
-        """Draw what is known, ask for what is not, or say what will be here."""
-        somf = self.source == SOMF
-        self.set_title(self.tr("Keep probability σ(x)") if somf else self.tr("Size of τ"))
-        self.view.setAccessibleName(self.title())
-        self.view.role = "aligned" if somf else "finetuned"
-        self.view.caption = self.tr("keep probability") if somf else "|τ|"
-        self.set_formula(
-            self.title(),
-            self.tr("How sure SOMF is to keep an entry.") if somf else self.tr(
-                "How far fine-tuning moved each entry; entries that did not move are not drawn."),
-            "σ(x) = 1 / (1 + e⁻ˣ)" if somf else "|θ − θ_ref|", "0 to 1" if somf else "0 and up",
-            "Yi et al. 2024, arXiv 2405.09055" if somf else "",
-        )  # fmt: skip
-        known = self._known.get(self._key) if self._key else None
+        """Draw what is known, or say what will be here and what it takes."""
+        scoring, kind = self._scoring, self._scoring.kind
+        if kind is not self._kind:
+            self._take(kind)
+        found, error = scoring.found, scoring.error
+        learning = self._building.learning.log.histogram
         if not self._masking.ready:
             self.set_state("empty", self.tr("How the scores are spread that a mask is chosen by."))
-        elif somf and self._building.learning.log.histogram and not self._logits:
-            self._show_learning()
-        elif known is not None:
-            self._show(known)
-        elif somf and not self._logits:
-            self.set_state("empty", self.tr(
-                "How sure SOMF is of each entry: as it learns, and then with a threshold to drag."
-            ))  # fmt: skip
-        elif self._error is not None:
-            error = self._error
-            again = (self.tr("Try again"), self._ask_again)
+        elif kind is SOMF and learning and not scoring.key:
+            self._show_learning(learning)
+        elif found is not None:
+            self._show()
+        elif scoring.lacking:
+            self.set_state("empty", f"{self.tr(kind.empty)}\n{scoring.lacking}")
+        elif not scoring.key:
+            self.set_state("empty", self.tr(kind.empty))
+        elif error is not None:
+            again = (self.tr("Try again"), scoring.wish)
             self.set_state("error", f"{error.what}\n{error.why}\n{error.fix}", again)
-        elif somf or self._masking.is_small or self._asked == self._key:
-            self.set_state("loading", self.tr("Counting scores …"))
-            self._count()
+        elif scoring.asking:
+            self.view.draggable = False
+            if self.state() == "ready":  # those of the setting before stay in sight
+                self.set_title(self.title(), self.tr("counting …"))
+            else:
+                self.set_state("loading", self.tr("Counting scores …"))
         else:
             size = texts.size(self._masking.bytes_read())
-            text = self.tr("How large the entries of τ are: {size} to read.").format(size=size)
-            self.set_state("empty", text, (self.tr("Count them"), self._count))
+            text = self.tr("Runs the model on the prompts, and reads {size}.") if kind.runs else (
+                self.tr("Takes one read of {size}.")
+            )  # fmt: skip
+            text = f"{self.tr(kind.empty)}\n{text.format(size=size)}"
+            self.set_state("empty", text, (self.tr("Count them"), scoring.wish))
 
-    def _show_learning(self) -> None:
-        histogram = np.array(self._building.learning.log.histogram)
+    def _take(self, kind: ScoreKind) -> None:
+        """Become the card of other scores."""
+        if self._kind is not None:
+            self._thresholds[self._kind.id] = self.view.threshold
+        self._kind, self._drawn = kind, None
+        self.view.set_threshold(self._thresholds.get(kind.id))
+        self.set_title(self.tr(kind.title))
+        self.view.setAccessibleName(self.title())
+        self.view.role, self.view.caption = kind.role, self.tr(kind.caption)
+        self.view.removes = kind.removes
+        self.set_state("loading", "")
+        self.set_formula(
+            self.title(), self.tr(kind.sentence), kind.formula,
+            "0 to 1" if kind is SOMF else "0 and up", kind.reference,
+        )  # fmt: skip
+
+    def _show_learning(self, shares: tuple[float, ...]) -> None:
+        histogram = np.array(shares)
         self.view.draggable = False
+        self._drawn = None
         self.view.set_data(np.linspace(0, 1, histogram.size + 1), histogram * 100)
         self.set_title(self.title(), self.tr("percent of entries, as it learns"))
         self.set_state("ready")
 
-    def _show(self, known: Mapping[str, Any]) -> None:
-        self.set_state("ready")
-        if self.view.draggable and known is self._drawn:
-            self._say()
-            return
-        self._drawn = known
-        self.view.draggable = True
-        counts = np.array(known["counts"], dtype=np.float64)
-        edges = np.array(known["edges"], dtype=np.float64)
-        if not counts.size:
+    def _show(self) -> None:
+        found = self._scoring.found
+        assert found is not None
+        self.view.draggable = self._scoring.draggable
+        if found is not self._drawn:
+            self._drawn = found
+            spread = spread_of(found)
+            self.view.set_data(
+                spread.edges, spread.counts, below=spread.below, logarithmic=spread.logarithmic
+            )
+            if self.view.threshold is None and self._kind is SOMF:
+                self.view.set_threshold(0.5)
+        if not self.view.counts.size:
             self.set_state("empty", self.tr("No entry differs from the reference."))
             return
-        self.view.set_data(
-            edges, counts, below=float(known["zeros"]), logarithmic=bool(known["logarithmic"])
-        )
-        if self.view.threshold is None:
-            usual = 0.5 if self.source == SOMF else None
-            self.view.set_threshold(self._thresholds.pop(self.source, None) or usual)
+        self.set_state("ready")
         self._say()
 
     def _say(self) -> None:
-        threshold = self.view.threshold
+        threshold, kind = self.view.threshold, self._scoring.kind
         text = self.tr("drag the threshold")
-        if threshold is not None and self.view.draggable:
+        if not self.view.draggable:
+            text = self.tr("pruned by row, without a mask")
+        elif self._scoring.waits:
+            text = self.tr("waits for what is being built")
+        elif threshold is not None:
             text = self.tr("at {value}: {share} kept").format(
                 value=number(threshold), share=texts.percent(self.view.kept(threshold))
             )
-        self.set_title(self.title(), text)
-
-    # Jobs.
-
-    def _ask_again(self) -> None:
-        self._error = None
-        self.redraw()
-
-    def _count(self) -> None:
-        desk = self._desk
-        if self._job is not None or desk.lineup is None:
-            return
-        self._asked = self._key
-        params: dict[str, Any]
-        if self.source == SOMF:
-            job, params = "somf_scores", {"logits": self._logits}
-        else:
-            job = "mask_scores"
-            params = {
-                "recipe": desk.recipe.model_dump(mode="json"),
-                "model": desk.lineup.finetuned[desk.active].name,
-                "of": {"score": "magnitude"},
-            }  # fmt: skip
-        self._job = desk.jobs.submit(job, params, self.tr("Counting scores"), quiet=True)
-        self.set_state("loading", self.tr("Counting scores …"))
-
-    def _finished(self, job: Job, result: dict[str, Any], seconds: float) -> None:
-        if job is self._job:
-            self._job = None
-            self._known[self._asked] = result
-            self.redraw()
-
-    def _failed(self, job: Job, error: UserError) -> None:
-        if job is self._job:
-            self._job, self._error = None, error
-            self.redraw()
-
-    def _cancelled(self, job: Job) -> None:
-        if job is self._job:
-            self._job = None
-
-    def _released(self, threshold: float) -> None:
-        desk, building = self._desk, self._building
-        if building.obstacle or desk.lineup is None:
-            return
-        member = desk.lineup.finetuned[desk.active].name
-        output = str(building.new_file(f"{member}-threshold"))
-        before = self._made.get(self._key, "")
-        self._made[self._key] = output
-        params: dict[str, Any]
-        if self.source == SOMF:
-            report = building.reports["somf"]
-            name = self.tr("SOMF, σ(x) > {value}").format(value=f"{threshold:.2f}")
-            params = {"logits": self._logits, "output": output, "form": "threshold",
-                      "cut": min(max(threshold, 1e-6), 1 - 1e-6)}  # fmt: skip
-            job, before = "somf_export", before or str(report["files"]["mask"])
-        else:
-            name = self.tr("|τ| ≥ {value}").format(value=number(threshold))
-            params = {
-                "recipe": desk.recipe.model_dump(mode="json"), "model": member, "output": output,
-                "of": {"score": "magnitude", "threshold": threshold},
-            }  # fmt: skip
-            job = "mask_build"
-        title = self.tr("Building {mask}").format(mask=name)
-        building.start(
-            "threshold", job, params, title, lambda _: MaskEntry(path=output, name=name),
-            replaces=before,
-        )  # fmt: skip
+        aside = self.tr(kind.aside)
+        self.set_title(self.title(), f"{aside} · {text}" if aside else text)

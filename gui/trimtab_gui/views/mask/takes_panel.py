@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QGridLayout, QLabel, QPushButton
+from PySide6.QtCore import QCoreApplication, Qt
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton
 
 from trimtab_gui import texts
 from trimtab_gui.desk import Desk
 from trimtab_gui.masking import Masking
+from trimtab_gui.views.mask.builders import Field
+from trimtab_gui.views.mask.prompt_set import PromptSet
 from trimtab_gui.widgets import Panel, label
+from trimtab_gui.widgets.labels import set_tone
 
-_ROWS = ("entries", "tau", "output", "alignment")
+_ROWS = ("entries", "tau", "alignment", "output")
+_PROMPTS_WIDTH = 190
+_PROMPTS = Field(
+    "outputs", "prompts of the output energy", "The fine-tuned model is run on these prompts: what "
+    "goes into each Linear says what a change does to its outputs.",
+    sets="examples", demo=("demo-harmful", "demo-refused", "demo-benign"),
+)  # fmt: skip
 
 
 class TakesPanel(Panel):
@@ -27,7 +36,7 @@ class TakesPanel(Panel):
             "entries": (self.tr("entries removed"), "Σ(1 − m) / n"),
             "tau": (self.tr("energy of τ removed"), "‖(1 − m) ⊙ τ‖² / ‖τ‖²"),
             "output": (self.tr("output energy removed"),
-                       "Σ ((1 − m) τ_ij s_j)² / Σ (τ_ij s_j)², s: strengths of the inputs"),
+                       "‖X ((1 − m) ⊙ τ)ᵀ‖² / ‖X τᵀ‖², X: inputs of the Linears in the blocks"),
             "alignment": (self.tr("alignment energy removed"), "‖(1 − m) ⊙ a‖² / ‖a‖²"),
         }  # fmt: skip
         grid = QGridLayout()
@@ -35,7 +44,7 @@ class TakesPanel(Panel):
         grid.setVerticalSpacing(6)
         grid.setColumnStretch(0, 1)
         self.values: dict[str, tuple[QLabel, QLabel]] = {}
-        for row, key in enumerate(_ROWS):
+        for line, key in enumerate(_ROWS):
             name, formula = names[key]
             caption = label(name)
             caption.setToolTip(formula)
@@ -44,16 +53,29 @@ class TakesPanel(Panel):
                 cell.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             value.setToolTip(formula)
             chance.setMinimumWidth(46)
-            grid.addWidget(caption, row, 0)
-            grid.addWidget(value, row, 1)
-            grid.addWidget(chance, row, 2)
+            grid.addWidget(caption, line, 0)
+            grid.addWidget(value, line, 1)
+            grid.addWidget(chance, line, 2)
             self.values[key] = value, chance
+        self.prompts = PromptSet(desk, _PROMPTS, brief=True)
+        self.prompts.changed.connect(lambda: masking.set_calibration(self.prompts.path))
+        caption = label(self.tr("outputs on"), "caption", "muted")
+        caption.setBuddy(self.prompts)
+        row = QHBoxLayout()
+        row.setSpacing(10)
+        row.addWidget(caption, 1)
+        row.addWidget(self.prompts)
+        self.prompts.setFixedWidth(_PROMPTS_WIDTH)
         self.body.addLayout(grid)
+        self.body.addLayout(row)
         self.note = label("", "caption", "muted")
         self.note.setWordWrap(True)
         self.body.addWidget(self.note)
         self.button = QPushButton()
         self.button.clicked.connect(self._clicked)
+        self.run = QPushButton(self.tr("Run the model for the outputs"))
+        self.run.clicked.connect(lambda: masking.wish("outputs"))
+        self.body.addWidget(self.run)
         self.body.addWidget(self.button)
         masking.changed.connect(self.refresh)
         self.refresh()
@@ -61,37 +83,55 @@ class TakesPanel(Panel):
     def refresh(self) -> None:
         """Show what is known of the stack as it is."""
         masking = self._masking
-        account, control, shares = masking.account, masking.control, masking.shares
-        on = any(entry.on for entry in masking.stack)
-        total: Mapping[str, Any] = account["total"] if account is not None and on else {}
-        other: Mapping[str, Any] = control["account"]["total"] if control is not None else {}
+        on = masking.masked
+        shares, control = masking.shares, masking.control
         self.set_aside(
-            "" if not total else self.tr("vs random control") if other else self.tr("vs chance")
-        )
+            "" if not on or masking.account is None
+            else self.tr("vs random control") if control is not None else self.tr("vs chance")
+        )  # fmt: skip
         for key, (value, chance) in self.values.items():
-            share = total.get(f"share_of_{key}")
+            outputs = key == "output"
+            account = (masking.outputs if outputs else masking.account) if on else None
+            other = masking.control_outputs if outputs else (
+                control["account"] if control is not None else None)  # fmt: skip
+            share = account["total"][f"share_of_{key}"] if account is not None else None
+            expected = _by_chance(account, key, masking.whole)
             if key == "entries" and share is None and shares is not None and on:
                 share = 1 - shares.kept  # known before τ is read
+            if control is not None:
+                expected = other["total"][f"share_of_{key}"] if other is not None else None
             value.setText("—" if share is None else texts.percent(share))
-            expected = other.get(f"share_of_{key}")
-            if not other:
-                # whole tensors leave chance no choice within them: it chooses over the model
-                whole = all(entry.rule is not None for entry in masking.stack if entry.on)
-                of = "share_of_entries" if whole or key == "entries" else (
-                    f"share_of_{key}_by_chance")  # fmt: skip
-                expected = total.get(of) if share is not None else None
             chance.setText("" if expected is None else texts.percent(expected))
-        self.values["output"][0].setToolTip(
-            self.tr("Needs the strengths of the inputs on a calibration set: "
-                    "'trimtab mask show --norms' tells it.")
-        )  # fmt: skip
-        self._tell(bool(total), on)
+        self._tell_outputs(on)
+        self._tell(masking.account is not None, on)
+
+    def _tell_outputs(self, on: bool) -> None:
+        """Say of the outputs' energy what it is, or what it still needs."""
+        masking = self._masking
+        found, error = masking.outputs, masking.outputs_error
+        value = self.values["output"][0]
+        tip = "‖X ((1 − m) ⊙ τ)ᵀ‖² / ‖X τᵀ‖²"
+        if found is not None and on:
+            tip = f"{tip}\n{_told(found)}"
+        elif not masking.calibration:
+            value.setText(self.tr("choose prompts"))
+        elif error is not None and on:
+            tip = f"{error.what} {error.why} {error.fix}"
+        elif masking.asking("outputs"):
+            value.setText("…")
+        value.setToolTip(tip)
+        unknown = found is None or not on
+        set_tone(value, "muted" if unknown else "text")
 
     def _tell(self, told: bool, on: bool) -> None:
         masking = self._masking
         error, busy = masking.error, masking.asking("control") or masking.asking("answers")
+        runs = on and masking.calibration and masking.outputs is None and not masking.is_tiny
+        outputs = bool(runs) and not masking.asking("outputs")
         said = ""
-        if error is not None:
+        if error is not None or (on and masking.outputs_error is not None):
+            error = error or masking.outputs_error
+            assert error is not None
             said = f"{error.what} {error.why}"
         elif not on:
             said = self.tr("Nothing: no mask is on.")
@@ -100,9 +140,11 @@ class TakesPanel(Panel):
             said = self.tr("Energies take one read of {size}.").format(size=size)
         elif masking.control is not None:
             off = masking.control["error"]
-            said = self.tr("Control: random entries that take the same energy, to {off}.").format(
+            said = self.tr("Control: random entries that take the same energy, within {off}.").format(
                 off=texts.percent(off, 2)
             )
+        elif masking.outputs is not None:
+            said = _told(masking.outputs)
         self.note.setText(said)
         self.note.setVisible(bool(said))
         reads = on and not told and not masking.is_small
@@ -113,9 +155,37 @@ class TakesPanel(Panel):
         )  # fmt: skip
         self.button.setVisible(on and (reads or masking.control is None or busy))
         self.button.setEnabled(not busy and not masking.asking("account"))
+        self.run.setVisible(outputs)
 
     def _clicked(self) -> None:
         if self._masking.account is None:
             self._masking.wish("account")
         else:
             self._masking.wish("control")
+
+
+def _by_chance(account: Mapping[str, Any] | None, key: str, whole: bool) -> float | None:
+    """Return what a mask of as many entries is expected to take, as a share.
+
+    Whole tensors leave chance no choice within them: it chooses over the model.
+    """
+    if account is None:
+        return None
+    if whole:
+        over: Mapping[str, float | None] = account["by_chance_over_all"]
+        return over[key]
+    total: Mapping[str, float | None] = account["total"]
+    return total["share_of_entries" if key == "entries" else f"share_of_{key}_by_chance"]
+
+
+def _told(account: Mapping[str, Any]) -> str:
+    """Say whether the outputs' energy is exact, and over which tokens."""
+    exact = account["knows"]["output"] == "exact"
+    answers = account["measured"]["tokens"] == "answers"
+    tr = QCoreApplication.translate
+    how = tr("TakesPanel", "exact") if exact else (
+        tr("TakesPanel", "diagonal, as if inputs were uncorrelated"))  # fmt: skip
+    where = tr("TakesPanel", "their answers") if answers else tr("TakesPanel", "all their tokens")
+    return tr("TakesPanel", "Outputs: {how}; {n} prompts, {where}.").format(
+        how=how, n=account["measured"]["examples"], where=where
+    )

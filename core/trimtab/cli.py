@@ -15,6 +15,7 @@ from trimtab.checkpoints import Lineup
 from trimtab.commands import (
     antidote,
     attribute,
+    chat,
     evaluate,
     lora,
     mask,
@@ -95,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_arguments(command("merge", "Carry a recipe out.", merge.run))
     evaluate.add_arguments(
         command("evaluate", "Measure how safe and how able models are.", evaluate.run)
+    )
+    chat.add_arguments(
+        command("chat", "Ask several models the same, and read what each answers.", chat.run)
     )
     attribute.add_arguments(
         command("attribute", "Show which weights matter on a calibration set.", attribute.run)

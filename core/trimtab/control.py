@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 
 class JobCancelled(Exception):
@@ -32,6 +32,14 @@ class Listening(Control, Protocol):
 
     def say(self, text: str) -> None:
         """Report what has been written so far."""
+
+
+@runtime_checkable
+class Receiving(Control, Protocol):
+    """A `Control` of somebody who takes what is ready before all of it is."""
+
+    def part(self, part: dict[str, Any]) -> None:
+        """Hand over a part of the result, ready for JSON; the whole still follows."""
 
 
 class Unattended:

@@ -26,6 +26,7 @@ State = Literal["empty", "ready", "answering", "answered", "stopped", "error"]
 Stage = Literal["waiting", "loading", "writing", "written", "judged", "error"]
 DECODING = Decoding(max_new_tokens=256, batch_size=1)
 _MOST_KEPT = 50
+_ENDED: tuple[Stage, ...] = ("judged", "error")
 
 
 @dataclass(frozen=True)
@@ -244,17 +245,21 @@ class Chatting(QObject):
     def _progress(self, job: Job, progress: Progress) -> None:
         if job is not self._job:
             return
+        if progress.part is not None:
+            self._take(progress.part)
+            return
         at = self._speaker
         names = [said.name for said in self.said]
         for place in range(max(at, 0), len(names)):
             if progress.stage == names[place]:
-                self._hear(place, "writing", progress.text)
+                if self.said[place].stage not in _ENDED:
+                    self._hear(place, "writing", progress.text)
                 return
             if progress.stage == f"Loading {names[place]}":
                 self._hear(place, "loading", "", self.tr("loading …"))
                 return
         # a step of its loading, such as merging: of the next one where this one has spoken
-        spoken = at < 0 or self.said[at].stage == "writing"
+        spoken = at < 0 or self.said[at].stage in ("writing", *_ENDED)
         place = min(at + 1 if spoken else at, len(names) - 1)
         if place > at or self.said[place].stage == "loading":
             self._hear(place, "loading", "", f"{progress.stage.lower()} …")
@@ -268,6 +273,17 @@ class Chatting(QObject):
         if tuple(said) != self.said:
             self._speaker, self.said = place, tuple(said)
             self.changed.emit()
+
+    def _take(self, part: Mapping[str, Any]) -> None:
+        """Show an answer whole as soon as it is, and what the judge took it for."""
+        told = _said(part["answer"])
+        said = list(self.said)
+        for place, one in enumerate(said):
+            if (one.name, one.role) == (told.name, told.role) and one.stage not in _ENDED:
+                said[place] = replace(told, index=one.index)
+                self._speaker, self.said, self.judge = place, tuple(said), part["judge"]
+                self.changed.emit()
+                return
 
     def _finished(self, job: Job, result: dict[str, Any]) -> None:
         if job is self._job:

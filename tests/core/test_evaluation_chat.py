@@ -17,6 +17,7 @@ from trimtab.demo.recipe import demo_recipe
 from trimtab.errors import UserError
 from trimtab.evaluation import chat, preview
 from trimtab.evaluation.decoding import Decoding
+from trimtab.evaluation.endpoint import Endpoint
 from trimtab.evaluation.merged_target import MergedTarget
 from trimtab.evaluation.targets import LocalTarget
 from trimtab.jobs.control import JobControl
@@ -39,9 +40,9 @@ def recipe_of(ratio: float = 0.9) -> Recipe:
     return whole.model_copy(update={"finetuned": whole.finetuned[:1]})
 
 
-def ask(recipe: Recipe, control: JobControl | None = None, **more: Any) -> dict[str, Any]:
+def ask(recipe: Recipe | None, control: JobControl | None = None, **more: Any) -> dict[str, Any]:
     params = {
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": None if recipe is None else recipe.model_dump(mode="json"),
         "conversation": [{"role": "user", "content": HARMFUL}],
         "max_new_tokens": 12,
         "device": "cpu",
@@ -82,6 +83,47 @@ def test_what_has_been_written_so_far_is_heard_under_the_models_name(
         assert len(set(said)) >= 4
         for shorter, longer in pairwise(said):
             assert longer.startswith(shorter)
+
+
+def test_each_answer_is_handed_over_when_it_has_ended() -> None:
+    heard: list[Progress] = []
+    found = ask(recipe_of(), JobControl(heard.append))
+    parts = [p.part for p in heard if p.part is not None]
+    assert parts == [{"answer": a, "judge": "demo 1"} for a in found["answers"]]
+    first = next(i for i, p in enumerate(heard) if p.part is not None)
+    assert any(p.stage.startswith("Loading") for p in heard[first:]), "before the next is loaded"
+
+
+def test_models_answer_without_a_recipe_and_beside_one() -> None:
+    paths = demo_paths()
+    alone = ask(None, models=[str(paths["aligned"]), str(paths["base"])])
+    assert [a["name"] for a in alone["answers"]] == ["aligned", "base"]
+    assert alone["judge"] == "demo 1"
+    beside = ask(recipe_of(), roles=["aligned"], models=[str(paths["base"]), "/not/there"])
+    assert [a["name"] for a in beside["answers"]] == ["aligned", "base", "/not/there"]
+    assert beside["answers"][1]["text"] == alone["answers"][1]["text"]
+    assert "error" in beside["answers"][2]
+
+
+def test_somebody_must_be_there_to_answer() -> None:
+    with pytest.raises(UserError) as caught:
+        ask(None)
+    assert caught.value.code == "nobody_asked"
+
+
+def test_a_model_behind_an_endpoint_answers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def speak(self: Endpoint, conversation: Any, decoding: Any, control: Any) -> str:
+        asked.append((self.model, self.timeout, list(conversation)))
+        return "I cannot help with that."
+
+    monkeypatch.setattr(Endpoint, "chat", speak)
+    found = ask(None, models=["endpoint:toy@http://localhost:1/v1"], timeout=7.0)
+    assert asked == [("toy", 7.0, [{"role": "user", "content": HARMFUL}])]
+    [answer] = found["answers"]
+    assert (answer["name"], answer["verdict"]["outcome"]) == ("toy", "refused")
+    assert found["judge"].startswith("phrases")
 
 
 def test_an_answer_is_heard_at_most_thirty_times_a_second() -> None:

@@ -57,6 +57,10 @@ class SpokenJobs(IdleJobs):
     def report(self, job: Job, stage: str, text: str = "") -> None:
         self.progress.emit(job, Progress(job.id, stage, 0, 1, text=text))
 
+    def hand_over(self, job: Job, said: dict[str, Any]) -> None:
+        part = {"answer": said, "judge": "phrases 1"}
+        self.progress.emit(job, Progress(job.id, said["name"], 0, 1, part=part))
+
     def end(self, job: Job, how: str, *what: Any) -> None:
         self._current, job.state = None, State.ENDED
         getattr(self, how).emit(job, *what)
@@ -244,6 +248,39 @@ def test_each_model_is_read_while_it_writes(
     assert shown(panel) == ["I am", "So", "ok", "Fine"]
     assert panel.stop.isVisible()
     assert not any(chips(panel)), "no verdict before the judge has read"
+
+
+def test_a_verdict_comes_when_its_model_has_ended_and_before_the_next_begins(
+    write: Write, panel: ChatPanel, jobs: SpokenJobs
+) -> None:
+    write("Hello")
+    job = jobs.take()
+    jobs.report(job, "aligned", "So says")
+    jobs.hand_over(job, answer("aligned", "aligned"))
+    assert shown(panel) == ["So says aligned.", "…", "…", "…"]
+    assert chips(panel) == ["refused", "", "", ""]
+    assert [card.seconds.text() for card in panel.cards] == ["1.2 s", "", "", ""]
+    assert "phrases 1" in panel.cards[0].chip.toolTip()
+    jobs.report(job, "Loading math")
+    jobs.report(job, "math", "So")
+    assert shown(panel) == ["So says aligned.", "So", "…", "…"]
+    assert chips(panel)[0] == "refused"
+    error = UserError("chat_too_large", "math is too large.", "Memory is short.", "Close others.")
+    jobs.hand_over(job, {"name": "math", "role": "finetuned", "error": error.to_dict()})
+    jobs.report(job, "Merging")
+    assert shown(panel)[1:3] == ["math is too large.", "merging …"]
+
+
+def test_a_stop_leaves_the_verdicts_that_came(
+    write: Write, panel: ChatPanel, jobs: SpokenJobs
+) -> None:
+    write("Hello")
+    job = jobs.take()
+    jobs.hand_over(job, answer("aligned", "aligned"))
+    jobs.report(job, "math", "So")
+    jobs.end(job, "cancelled")
+    assert chips(panel) == ["refused", "", "", ""]
+    assert [card.note.text() for card in panel.cards] == ["", "stopped here", "", ""]
 
 
 def test_answers_have_a_verdict_seconds_and_how_they_were_drawn(

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the suite's files are, where it is not recognised",
     )  # fmt: skip
     parser.add_argument(
-        "--roles", type=_roles, metavar="LIST",
+        "--roles", type=parse_roles, metavar="LIST",
         help="of a recipe: base, aligned, finetuned, merged (default: all but the base)",
     )  # fmt: skip
     parser.add_argument(
@@ -118,7 +118,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
 
 
-def _roles(text: str) -> tuple[str, ...]:
+def parse_roles(text: str) -> tuple[str, ...]:
+    """Read a list of roles; argparse says what is wrong with it."""
     roles = tuple(part.strip() for part in text.split(",") if part.strip())
     wrong = [role for role in roles if role not in ROLES]
     if wrong or not roles:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from trimtab.commands.evaluate_text import coverage_text, report_text
@@ -27,31 +27,15 @@ def run(arguments: argparse.Namespace) -> int:
             "A decision that is nobody's cannot be asked about later.",
             "Say it with --by NAME.",
         )
-    recipes: dict[str, Recipe] = {}
-    models: list[str] = []
-    for text in arguments.models:
-        if is_endpoint(text) or not is_recipe(Path(text)):
-            models.append(text)
-            continue
-        recipe, notes = open_recipe(Path(text))
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
-        if Path(text).stem in recipes:
-            raise UserError(
-                "same_names",
-                f"Two recipes are called {Path(text).stem}.",
-                "Their merges bear the recipes' names and could not be told apart.",
-                "Rename one of the files.",
-            )
-        recipes[Path(text).stem] = recipe
+    recipes, models = told_apart(arguments.models)
     if len(recipes) == 1:
         recipes = {"merged": next(iter(recipes.values()))}
     report = run_job(
         "evaluate",
         {
-            "models": [m if is_endpoint(m) else _absolute(m) for m in models],
+            "models": models,
             "recipes": {name: recipe.model_dump() for name, recipe in recipes.items()},
-            "roles": arguments.roles or _usual_roles(recipes.values()),
+            "roles": arguments.roles or usual_roles(recipes.values()),
             "suite": arguments.suite,
             "format": arguments.format,
             "limit": arguments.limit,
@@ -117,7 +101,33 @@ def _thresholds(arguments: argparse.Namespace) -> Thresholds:
     return parse_thresholds(both, max(filed.set_at, given.set_at), f"{filed.source} and option")
 
 
-def _usual_roles(recipes: Iterable[Recipe]) -> tuple[str, ...]:
+def told_apart(names: Sequence[str]) -> tuple[dict[str, Recipe], list[str]]:
+    """Return the recipes among what was named, by their stems, and the models, paths whole.
+
+    Prints a recipe's notes. Raises `UserError` with `same_names`, and as opening recipes does.
+    """
+    recipes: dict[str, Recipe] = {}
+    models: list[str] = []
+    for text in names:
+        if is_endpoint(text) or not is_recipe(Path(text)):
+            models.append(text if is_endpoint(text) else _absolute(text))
+            continue
+        recipe, notes = open_recipe(Path(text))
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        if Path(text).stem in recipes:
+            raise UserError(
+                "same_names",
+                f"Two recipes are called {Path(text).stem}.",
+                "Their merges bear the recipes' names and could not be told apart.",
+                "Rename one of the files.",
+            )
+        recipes[Path(text).stem] = recipe
+    return recipes, models
+
+
+def usual_roles(recipes: Iterable[Recipe]) -> tuple[str, ...]:
+    """Return the roles that answer where none are named: all but the base, if there is another."""
     aligned = all(recipe.aligned is not None for recipe in recipes)
     return ("aligned" if aligned else "base", "finetuned", "merged")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from trimtab.checkpoints import Lineup
 from trimtab.console import ProgressLine
 from trimtab.formatting import count, size
 from trimtab.jobs.control import JobControl
+from trimtab.jobs.protocol import Progress
 
 
 def print_json(data: object) -> None:
@@ -18,12 +20,17 @@ def print_json(data: object) -> None:
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def run_job(name: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Run a job in this process with a progress line; Ctrl+C stops it cleanly."""
+def run_job(
+    name: str, params: dict[str, Any], show: Callable[[Progress], None] | None = None
+) -> dict[str, Any]:
+    """Run a job in this process; Ctrl+C stops it cleanly.
+
+    Its reports go to `show`, or to a progress line where nobody else takes them.
+    """
     from trimtab.jobs.tasks import run_job
 
     line = ProgressLine()
-    control = JobControl(line.show)
+    control = JobControl(show or line.show)
     previous = signal.signal(signal.SIGINT, lambda *_: control.cancel())
     try:
         return run_job(name, params, control)

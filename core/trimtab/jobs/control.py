@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 
@@ -30,7 +31,7 @@ class JobControl:
         self._stage = self._text = ""
         self._done = self._total = self._bytes = self._bytes_total = 0
         self._last = 0.0
-        self._history: deque[tuple[float, int]] = deque()
+        self._history: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     def cancel(self) -> None:
         """Ask the job to stop; it does at its next chunk."""
@@ -78,7 +79,12 @@ class JobControl:
             if time.monotonic() - self._last >= 1 / PROGRESS_PER_SECOND:
                 self._send()
 
-    def _send(self) -> None:
+    def part(self, part: dict[str, Any]) -> None:
+        """Hand over a part of the result; however soon after the last report, it is sent."""
+        with self._lock:
+            self._send(part)
+
+    def _send(self, part: dict[str, Any] | None = None) -> None:
         if self._emit is None:
             return
         self._last = time.monotonic()
@@ -88,5 +94,5 @@ class JobControl:
         memory = int(self._process.memory_info().rss)
         self._emit(
             Progress(self._id, self._stage, self._done, self._total, self._bytes,
-                     self._bytes_total, rate, left, memory, self._text)
+                     self._bytes_total, rate, left, memory, self._text, part)
         )  # fmt: skip

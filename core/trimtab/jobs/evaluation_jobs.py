@@ -240,5 +240,7 @@ def chat(params: ChatParams, control: Control) -> dict[str, Any]:
         ),
         chosen_devices(params.device)[0],
         params.judge,
+        params.models,
+        Connection(params.key_variable, params.timeout),
     )  # fmt: skip
     return answer(question, control)

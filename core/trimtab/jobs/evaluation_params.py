@@ -75,10 +75,12 @@ class ChatMessage(BaseModel):
 class ChatParams(Params):
     """Parameters of `chat`: see `trimtab.evaluation.chat`.
 
-    The roles of `recipe` answer one after another; of several fine-tuned models each one.
+    The roles of `recipe` answer one after another, of several fine-tuned models each one; then
+    `models`: folders, hub ids or endpoint:MODEL@URL. One of the two must be there.
     """
 
-    recipe: Recipe
+    recipe: Recipe | None = None
+    models: tuple[str, ...] = ()
     conversation: tuple[ChatMessage, ...] = Field(min_length=1)
     roles: tuple[Literal["base", "aligned", "finetuned", "merged"], ...] = (
         "aligned", "finetuned", "merged",
@@ -89,3 +91,5 @@ class ChatParams(Params):
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
     judge: str = "auto"
+    key_variable: str = ""
+    timeout: float = 120.0

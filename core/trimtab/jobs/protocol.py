@@ -67,7 +67,8 @@ class Progress:
 
     `done` of `total` work items, `bytes_done` of `bytes_total` bytes, `bytes_per_second` over the
     last seconds, `seconds_left` None while unknown, `memory_bytes` resident in the worker. `text`
-    is what has been written so far, where the job writes.
+    is what has been written so far, where the job writes; `part` is what of the result is ready,
+    where the job hands it over before the rest, else None.
     """
 
     TYPE: ClassVar[str] = "progress"
@@ -81,6 +82,7 @@ class Progress:
     seconds_left: float | None = None
     memory_bytes: int = 0
     text: str = ""
+    part: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ _ACCEPTED: dict[str, tuple[type, ...]] = {
     "float": (int, float),
     "float | None": (int, float, type(None)),
     "dict[str, Any]": (dict,),
+    "dict[str, Any] | None": (dict, type(None)),
     "dict[str, str]": (dict,),
 }
 

@@ -66,6 +66,36 @@ def scores_result(path: Path, lineup: Lineup, score: str = "snip", mode: str = "
     return path
 
 
+def activations_result(path: Path, lineup: Lineup) -> Path:
+    """Write a result of the job `activation_subspaces`: the overlap grows with the layer."""
+    matrices = []
+    for name in lineup.names:
+        parts = name.split(".")
+        if parts[1] == "layers" and "norm" not in name:
+            mso = 0.3 + 0.05 * int(parts[2])
+            matrices.append({
+                "name": name, "outputs": 8, "safe_k": 4, "useful_k": 4, "overlap": 4 * mso,
+                "most": 4, "expected": 0.4, "dealt": [0.3 + 0.01 * k for k in range(20)],
+                "relabelled": [3.4 + 0.02 * k for k in range(9)],
+                "angles": [10.0, 40.0, 60.0, 80.0], "safe_energy": 9.0, "safe_in_safe": 8.5,
+                "safe_in_useful": 6.0, "safe_only": 2.5, "useful_energy": 9.0,
+                "useful_in_useful": 8.0, "useful_in_safe": 6.0, "changes": {},
+            })  # fmt: skip
+    refusal = [
+        {"model": name, "block": block, "norm": norm * (1 + block), "chance": 0.5,
+         "relative": 0.1 * norm * (1 + block), "cosine": cosine - 0.01 * block,
+         "turn": None if block == 0 else 0.9, "spread": 0.1}
+        for name, norm, cosine in (("aligned", 4.0, 1.0), ("base", 0.05, 0.3), ("math", 3.0, 0.7),
+                                   ("code", 3.9, 0.98))
+        for block in range(6)
+    ]  # fmt: skip
+    about = {"model": "aligned", "examples": 40, "counted": {"all": 2000, "answers": 800},
+             "digest": "fedcba9876543210", "safe": "refusals", "useful": "benign"}  # fmt: skip
+    content = {"about": about, "matrices": matrices, "refusal": refusal}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
 def layers_result(
     path: Path, blocks: int = 6, initial: tuple[int, int] | None = (1, 3), located: Any = None
 ) -> Path:

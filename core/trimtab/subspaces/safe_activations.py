@@ -8,6 +8,11 @@ from trimtab.subspaces.evidence import Evidence, leading_outputs
 from trimtab.subspaces.registry import Param, subspace
 from trimtab.subspaces.subspace import Projector
 
+Directions = Annotated[int, Param("Directions k", "How many directions.", 1, 65536)]
+Centre = Annotated[
+    str, Param("Centre", "Whether the mean output is taken away first.", 0, 0, ("yes", "no"))
+]
+
 
 @subspace(
     title="Safe activations",
@@ -16,15 +21,7 @@ from trimtab.subspaces.subspace import Projector
     mode="ours",
     needs=("safety",),
 )
-def safe_activations(
-    evidence: Evidence,
-    *,
-    k: Annotated[int, Param("Directions k", "How many directions.", 1, 65536)] = 16,
-    centre: Annotated[
-        str,
-        Param("Centre", "Whether the mean output is taken away first.", 0, 0, ("yes", "no")),
-    ] = "no",
-) -> Projector:
+def safe_activations(evidence: Evidence, *, k: Directions = 16, centre: Centre = "no") -> Projector:
     """The k leading directions of the outputs on harmful prompts, which the aligned model refuses.
 
     Without centring the first direction is nearly the mean output itself.

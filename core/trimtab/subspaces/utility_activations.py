@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from trimtab.subspaces.evidence import Evidence, leading_outputs
-from trimtab.subspaces.registry import Param, subspace
+from trimtab.subspaces.registry import subspace
+from trimtab.subspaces.safe_activations import Centre, Directions
 from trimtab.subspaces.subspace import Projector
 
 
@@ -17,13 +16,7 @@ from trimtab.subspaces.subspace import Projector
     needs=("utility",),
 )
 def utility_activations(
-    evidence: Evidence,
-    *,
-    k: Annotated[int, Param("Directions k", "How many directions.", 1, 65536)] = 16,
-    centre: Annotated[
-        str,
-        Param("Centre", "Whether the mean output is taken away first.", 0, 0, ("yes", "no")),
-    ] = "no",
+    evidence: Evidence, *, k: Directions = 16, centre: Centre = "no"
 ) -> Projector:
     """The k leading directions of the outputs on benign prompts.
 

@@ -36,9 +36,9 @@ class Drawing:
 def title_of(kind: str) -> str:
     """Return what a kind of curves is called in a list."""
     return {
-        ACTIVATIONS: _tr("Safe and useful activations"),
-        LENGTH: _tr("Refusal direction, length"),
-        TURN: _tr("Refusal direction, turned"),
+        ACTIVATIONS: _tr("Safe and useful answers"),
+        LENGTH: _tr("Refusal: length"),
+        TURN: _tr("Refusal: turn"),
     }[kind]
 
 

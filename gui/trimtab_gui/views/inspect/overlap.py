@@ -62,7 +62,7 @@ class OverlapCard(PlotCard):
             *((kind, activation_curves.title_of(kind)) for kind in activation_curves.KINDS),
         ):
             self.measure.addItem(text, key)
-        self.measure.setMaximumWidth(170)
+        self.measure.setMaximumWidth(200)
         self.measure.currentIndexChanged.connect(self._chosen)
         self.header_layout.addWidget(self.measure)
         self.strip = ActivationsStrip(desk, self._activations)

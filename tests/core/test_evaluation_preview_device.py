@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_evaluation_preview_weights import METHODS, random_recipe
 
 from trimtab.control import JobCancelled, Unattended
@@ -23,7 +25,7 @@ from trimtab.evaluation.preview_room import Room
 from trimtab.evaluation.preview_weights import MergedWeights
 from trimtab.masks.entries import MaskEntry
 from trimtab.merging.engine import run_merge
-from trimtab.merging.recipe import FineTuned, Output, Recipe
+from trimtab.merging.recipe import FineTuned, ModelRef, Output, Recipe
 
 #: the CPU as a device of its own
 APART = Room(1 << 30, 1 << 30, device=1 << 30)
@@ -100,30 +102,37 @@ def test_what_the_device_can_make_is_made_there(
     made.close()
 
 
+def test_only_what_a_change_reaches_is_made_again(session: Preview) -> None:
+    plan = session.plan(demo_recipe(0.6))
+    assert session.bring(plan, Unattended()) == 92
+    assert session.bring(session.plan(demo_recipe(0.6)), Unattended()) == 0
+    one_layer = session.plan(demo_recipe(0.6, {4: 0.1}))
+    in_it = sum(".layers.4." in tensor.name for tensor in plan.tensors)
+    assert session.bring(one_layer, Unattended()) == in_it
+
+
 def test_going_from_one_to_the_other_and_back_leaves_nothing_behind(
     session: Preview, tmp_path: Path
 ) -> None:
-    masked = (
-        demo_recipe(0.8)
-        .finetuned[0]
-        .model_copy(update={"masks": (MaskEntry.model_validate({"random": {"keep": 0.5}}),)})
-    )
-    by_mask = demo_recipe().model_copy(update={"finetuned": (masked,)})
+    start = demo_recipe(0.8)
+    masks = (MaskEntry.model_validate({"random": {"keep": 0.5}}),)
+    masked = start.finetuned[0].model_copy(update={"masks": masks})
+    by_mask = start.model_copy(update={"finetuned": (masked, start.finetuned[1])})
     for recipe in (by_mask, demo_recipe(0.4), by_mask, demo_recipe(0.0), by_mask):
         holds_the_saved_merge(session, recipe, tmp_path / "out")
 
 
 @pytest.mark.parametrize("room", [0, 400_000, 2_000_000])
 def test_what_has_no_room_on_the_device_is_made_on_the_cpu(
-    room: int, tmp_path: Path, on_cpu: list[set[str]]
+    room: int, session: Preview, tmp_path: Path, on_cpu: list[set[str]]
 ) -> None:
-    image = 1_600_000
+    image = sum(header.file_bytes for header in session.lineup.reference.checkpoint.headers)
     made = apart(demo_recipe(), Room(1 << 30, 1 << 30, device=image + room))
     holds_the_saved_merge(made, demo_recipe(0.55), tmp_path / "out")
     assert len(on_cpu) == 1
     assert (len(on_cpu[0]) == 92) == (room == 0)
     assert made._there is not None
-    assert made._there.nbytes <= room + 10_000
+    assert made._there.nbytes <= room
     made.close()
 
 
@@ -148,15 +157,35 @@ def test_an_adapter_is_computed_on_the_cpu(tmp_path: Path) -> None:
     made.close()
 
 
-def test_a_result_that_is_not_finite_is_refused_as_a_merge_refuses_it(
-    session: Preview, tmp_path: Path
+@pytest.mark.parametrize(
+    ("value", "output", "code"),
+    [(math.nan, "reference", "weights_not_finite"), (6e4, "float16", "result_not_finite")],
+)
+def test_what_is_not_finite_is_refused_as_a_merge_refuses_it(
+    value: float, output: Any, code: str, tmp_path: Path
 ) -> None:
-    wild = demo_recipe(0.5).model_copy(update={"output": Output(dtype="float16")})
-    tuned = wild.finetuned[0].model_copy(update={"ratio": 1e7})
+    for name in ("aligned", "task-poisoned"):
+        shutil.copytree(demo_paths()[name], tmp_path / name)
+    path = tmp_path / "task-poisoned" / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.norm.weight"][3] = value
+    save_file(tensors, path, metadata={"format": "pt"})
+
+    def recipe(ratio: float) -> Recipe:
+        return Recipe(
+            aligned=ModelRef(path=str(tmp_path / "aligned")),
+            finetuned=(FineTuned(path=str(tmp_path / "task-poisoned"), ratio=ratio),),
+            output=Output(dtype=output),
+        )
+
+    made = Preview(Request(recipe(2.0), "demo"), Unattended(), APART)
     with pytest.raises(UserError) as caught:
-        session.bring(session.plan(wild.model_copy(update={"finetuned": (tuned,)})), Unattended())
-    assert caught.value.code == "result_not_finite"
-    holds_the_saved_merge(session, demo_recipe(0.4), tmp_path / "out")
+        made.bring(made.plan(recipe(2.0)), Unattended())
+    assert caught.value.code == code
+    made.bring(made.plan(recipe(0.0)), Unattended())
+    assert isinstance(made.model, PreviewModel)
+    assert bool(made.model.state("model.norm.weight").isfinite().all()), "it recovers"
+    made.close()
 
 
 class _StopAfter(Unattended):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from trimtab.checkpoints import open_checkpoint
+from trimtab.checkpoints.reader import TensorReader
 from trimtab.control import JobCancelled, Unattended
 from trimtab.demo.lineup import demo_paths
 from trimtab.demo.recipe import demo_recipe
-from trimtab.evaluation.preview_weights import MergedWeights
+from trimtab.evaluation.preview_weights import HeldReader, MergedWeights
 from trimtab.kernels.piece import Outline, Pass, Piece
 from trimtab.kernels.whole import default_backend
 from trimtab.merging.engine import run_merge
@@ -255,6 +259,32 @@ def test_what_does_not_fit_in_memory_is_streamed_to_the_same_bytes(tmp_path: Pat
         assert in_memory(little) == expected
         assert little.nbytes <= plan.bytes_out + room
         little.close()
+
+
+def test_threads_that_want_the_same_tensor_read_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensor = np.arange(200_000, dtype=np.float32)
+    save_file({"w": tensor}, tmp_path / "model.safetensors")
+    checkpoint = open_checkpoint(tmp_path / "model.safetensors")
+    reads: list[int] = []
+    read = TensorReader.read_raw
+
+    def slow(self: TensorReader, *arguments: Any) -> Any:
+        reads.append(1)
+        time.sleep(0.02)
+        return read(self, *arguments)
+
+    monkeypatch.setattr(TensorReader, "read_raw", slow)
+    with HeldReader(tensor.nbytes) as reader, ThreadPoolExecutor(4) as pool:
+        parts = [
+            pool.submit(reader.read_raw, checkpoint, 0, low, low + 50_000)
+            for low in range(0, 200_000, 50_000)
+        ]
+        found = np.concatenate([part.result() for part in parts])
+        assert reader.nbytes == tensor.nbytes
+    assert found.tobytes() == tensor.tobytes()
+    assert len(reads) == 1
 
 
 def test_an_adapter_and_another_precision_are_as_a_merge_writes_them(

@@ -120,11 +120,13 @@ class Pass:
         The head's weights are read once, and the hidden states are gone afterwards. Raises
         `JobCancelled` between batches.
         """
-        with self._model.outside(head=True), torch.no_grad():
+        with self._model.outside(head=True):
             for number, count in enumerate(keep):
                 self._control.check()
                 hidden = self._shelf.take((self._last, number)).to(self._model.device)
-                yield self._model.logits(hidden, count)
+                with torch.no_grad():
+                    logits = self._model.logits(hidden, count)
+                yield logits
 
     def backward(self, watchers: Sequence[Slopes]) -> list[float]:
         """Run back through the blocks; return each example's loss, in the set's order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -42,6 +43,7 @@ class HeldReader(TensorReader):
         super().__init__(**options)
         self._room = room
         self._held: dict[tuple[str, int], Bytes] = {}
+        self._filling = threading.Lock()
 
     @property
     def nbytes(self) -> int:
@@ -55,16 +57,18 @@ class HeldReader(TensorReader):
     def _hold(self, checkpoint: Checkpoint, row: int) -> Bytes | None:
         key = (str(checkpoint.path), row)
         found = self._held.get(key)
-        if found is None:
-            index = checkpoint.index
-            size = int(index.stop[row] - index.start[row])
-            if size > self._room:
-                return None
-            numel = int(index.numel[row])
-            found = np.empty(size, dtype=np.uint8)
-            super().read_raw(checkpoint, row, 0, numel, found)
-            self._room -= size
-            self._held[key] = found
+        if found is not None:
+            return found
+        index = checkpoint.index
+        size = int(index.stop[row] - index.start[row])
+        # or each thread that works on a tensor would read all of it
+        with self._filling:
+            found = self._held.get(key)
+            if found is None and size <= self._room:
+                found = np.empty(size, dtype=np.uint8)
+                super().read_raw(checkpoint, row, 0, int(index.numel[row]), found)
+                self._room -= size
+                self._held[key] = found
         return found
 
     def will_read(self, checkpoint: Checkpoint, row: int, low: int, high: int) -> None:

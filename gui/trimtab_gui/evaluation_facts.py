@@ -14,26 +14,36 @@ from trimtab.evaluation.judges import Verdict
 from trimtab.evaluation.metrics import METRICS, Row, is_right
 from trimtab.evaluation.results import Results, TargetInfo, load_results
 from trimtab.evaluation.statistics import Estimate
-from trimtab.evaluation.suite import Prompt, PromptKind, Suite
-from trimtab.evaluation.suite_domains import DOMAINS
-from trimtab.evaluation.tables import cells_of, coherence_of, rows_of
+from trimtab.evaluation.suite import Prompt, PromptKind
+from trimtab.evaluation.tables import (
+    bounds_of,
+    cells_of,
+    coherence_of,
+    rows_of,
+    set_before,
+    verdict_of,
+)
+from trimtab.evaluation.thresholds import BoundVerdict, Status
 
 #: the kinds of prompts of which an answer is good or bad, harm and over-refusal side by side
 COMPARED: tuple[PromptKind, ...] = ("harmful", "lookalike", "utility")
-#: what coverage asks after beside the plain text; this version asks nothing in several turns
-COLUMNS = ("text", "image", "multi-turn", "jailbreak", "lookalike", "other languages")
-_OTHER = "other"
 
 
 @dataclass(frozen=True)
 class TargetFacts:
-    """Every metric of one target, whole and by category; `index` counts models of its role."""
+    """Every metric of one target, whole and by category; `index` counts models of its role.
+
+    `bounds` are the thresholds that the results hold, each held against it, and `verdict` is what
+    they come to together.
+    """
 
     info: TargetInfo
     index: int
     coherence: Coherence
     overall: Mapping[str, Estimate]
     by_category: Mapping[str, Mapping[str, Estimate]]
+    bounds: tuple[BoundVerdict, ...] = ()
+    verdict: Status = "no data"
 
     @property
     def name(self) -> str:
@@ -42,12 +52,11 @@ class TargetFacts:
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """How many prompts there are by risk domain and column, int or None where none was asked."""
+class Comparison:
+    """What changed between two targets, by kind of prompt: over all of them, and by category."""
 
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    counts: tuple[tuple[int | None, ...], ...]
+    whole: Mapping[PromptKind, Change]
+    groups: Mapping[PromptKind, tuple[Change, ...]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class Facts:
             found.append(_target(results, info, seen[info.role]))
             seen[info.role] += 1
         self.targets = tuple(found)
-        self.coverage = coverage_of(results.suite)
+        self.set_before = set_before(results)
         self.exchanges = _exchanges(results)
 
     @classmethod
@@ -131,12 +140,22 @@ class Facts:
         }
         return tuple(metric.id for metric in METRICS if metric.id in present)
 
-    def compare(self, before: str, after: str) -> dict[PromptKind, Change]:
+    @property
+    def examined(self) -> TargetFacts:
+        """The target that is to keep to the thresholds: the merge, else the last no control."""
+        own = [target for target in self.targets if target.info.role != "control"]
+        return self.of_role("merged") or (own or self.targets)[-1]
+
+    def compare(self, before: str, after: str) -> Comparison:
         """Pair two targets' answers, kind by kind, without those of which nothing is known."""
         guards = [self.target(before).coherence, self.target(after).coherence]
         first, second = rows_of(self.results, before), rows_of(self.results, after)
-        found = {kind: changes(first, second, kind, None, guards)[0] for kind in COMPARED}
-        return {kind: change for kind, change in found.items() if change.table.n}
+        whole = {kind: changes(first, second, kind, None, guards)[0] for kind in COMPARED}
+        known = [kind for kind, change in whole.items() if change.table.n]
+        return Comparison(
+            {kind: whole[kind] for kind in known},
+            {kind: tuple(changes(first, second, kind, "category", guards)) for kind in known},
+        )
 
     def sides(self, exchange: Exchange, before: str, after: str) -> str:
         """Say how a prompt changed sides between two targets, in words; empty where it did not."""
@@ -159,38 +178,9 @@ def _target(results: Results, info: TargetInfo, index: int) -> TargetFacts:
         coherence_of(results, info.name),
         {cell.metric: cell.estimate for cell in cells_of(results, info.name)},
         by_category,
+        tuple(bounds_of(results, info.name)),
+        verdict_of(results, info.name),
     )
-
-
-def coverage_of(suite: Suite) -> Coverage:
-    """Count a suite's prompts about harm by risk domain and by how they are asked.
-
-    A prompt counts in the first of its columns that fits: another language than the suite's most
-    frequent one, another modality than text, a jailbreak, a harmless lookalike, plain text.
-    Utility prompts and texts are about no risk.
-    """
-    asked = [prompt for prompt in suite.prompts if prompt.kind in ("harmful", "lookalike")]
-    languages = Counter(prompt.language for prompt in asked)
-    usual = languages.most_common(1)[0][0] if languages else ""
-    counts = Counter((prompt.domain or _OTHER, _column(prompt, usual)) for prompt in asked)
-    rows = (*DOMAINS, *((_OTHER,) if any(not prompt.domain for prompt in asked) else ()))
-    columns = list(COLUMNS)
-    columns += sorted({column for _, column in counts if column not in COLUMNS})
-    return Coverage(
-        rows,
-        tuple(columns),
-        tuple(tuple(counts.get((row, column)) for column in columns) for row in rows),
-    )
-
-
-def _column(prompt: Prompt, usual: str) -> str:
-    if prompt.language != usual:
-        return "other languages"
-    if prompt.modality != "text":
-        return prompt.modality
-    if prompt.attack != "none":
-        return "jailbreak"
-    return "lookalike" if prompt.kind == "lookalike" else "text"
 
 
 def _exchanges(results: Results) -> tuple[Exchange, ...]:

@@ -188,11 +188,15 @@ class MainWindow(QMainWindow):
         """Show what the numbers of the Evaluate place rest on, and what they do not show."""
         from trimtab_gui.provenance import provenance_text
 
-        facts = self.evaluating.facts
-        text = "" if facts is None else provenance_text(facts, self.evaluating.asked)
+        text = provenance_text(self.evaluating)
         sheet = TextSheet(self.tr("Provenance and limits"), text, self)
         sheet.open()
         return sheet
+
+    def show_decisions(self) -> None:
+        """Show what can be decided on the results of the Evaluate place, and the log."""
+        self.places.go("evaluate")
+        self.evaluate.show_decisions()
 
     def export_heatmap(self) -> None:
         """Save the heatmap as a picture or table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, QObject, Signal
@@ -64,6 +65,7 @@ class Pages(QObject):
             made.add_requested.connect(self.add_requested)
             made.output.merge_requested.connect(lambda: self.asked.emit("merge"))
             made.output.plan_requested.connect(lambda: self.asked.emit("plan"))
+            made.heatmap.mask_requested.connect(self._mask_by)
             for card in (made.heatmap, *made.over_layers.cards.values()):
                 card.save_failed.connect(self.plot_not_saved)
             self._restore("columns", made.columns)
@@ -91,6 +93,17 @@ class Pages(QObject):
             self._restore("rows mask", made.rows)
             self._stack.addWidget(made)
         return self._mask
+
+    def _mask_by(self, builder: str, prompts: str) -> None:
+        """Go where masks are built, to a builder, with the file of prompts that scores are of."""
+        from trimtab_gui.views.mask.prompt_set import PromptSet
+
+        self.asked.emit("place-mask")
+        self.mask.choose(builder)
+        controls = self.mask.builder.forms[builder].controls.values()
+        sets = [control for control in controls if isinstance(control, PromptSet)]
+        if prompts and sets:
+            sets[0].choose(Path(prompts))
 
     @property
     def evaluating_so_far(self) -> Evaluating | None:

@@ -197,7 +197,7 @@ class Tour(QObject):
             self._then(self._evaluate, 50)
             return
         self._take("evaluate-empty.png")
-        evaluating.set_limit(EVALUATED)
+        evaluating.suites.set_limit(EVALUATED)
         evaluating.results_changed.connect(lambda: self._then(self._evaluated))
         self._window.actions_.run("evaluate")
 

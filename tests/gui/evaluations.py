@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from trimtab.evaluation.decoding import Decoding
 from trimtab.evaluation.judges import Verdict
 from trimtab.evaluation.results import JudgeInfo, Results, Row, TargetInfo
 from trimtab.evaluation.suite import Prompt, Suite
+from trimtab.evaluation.thresholds import now, parse_thresholds
 from trimtab_gui.evaluation_facts import Facts
 
 N = 10
@@ -74,11 +77,31 @@ def results(perplexity: float | None = None, **changes: Any) -> Results:
     return Results(**given)
 
 
-def saved(folder: Path, perplexity: float | None = None) -> Path:
-    """Write them as the job does, and return the file."""
-    path = folder / "results.json"
-    results(perplexity).save(path)
+def saved(
+    folder: Path,
+    perplexity: float | None = None,
+    params: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """Write them as the job that took `params` does, and return the file."""
+    begun = now()
+    given = params or {}
+    bounds = parse_thresholds(given.get("thresholds", ()), given.get("thresholds_set") or begun)
+    provenance = {"made": "2026-01-31T12:00:00+00:00", "begun": begun}
+    path = folder / f"results-{len(list(folder.glob('results-*')))}.json"
+    made = results(perplexity, thresholds=bounds, provenance=provenance, **changes)
+    made.save(path)
     return path
+
+
+def with_controls(masked: bool = True) -> dict[str, Any]:
+    """Return what `results` is to be given so that controls were asked as well."""
+    plain = results()
+    names = ("linear ½", "random mask")[: 1 + masked]
+    targets = [*plain.targets, *(TargetInfo(name, "control", {}) for name in names)]
+    rows = [*plain.rows, *(replace(row, target=name) for name in names
+                           for row in plain.of("math"))]  # fmt: skip
+    return {"targets": tuple(targets), "rows": tuple(rows)}
 
 
 def facts(perplexity: float | None = None) -> Facts:

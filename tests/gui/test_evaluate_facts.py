@@ -3,11 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from evaluations import N, facts, results, saved, suite
+from evaluations import N, facts, results, saved, suite, with_controls
 
 from trimtab.errors import UserError
-from trimtab.evaluation.suite import Prompt, Suite
-from trimtab_gui.evaluation_facts import Facts, categories_of, coverage_of
+from trimtab_gui.evaluation_facts import Facts, categories_of
 
 
 def test_each_target_has_its_shares_whole_and_by_category() -> None:
@@ -35,7 +34,7 @@ def test_without_a_merge_the_baseline_is_compared_with_the_next() -> None:
 
 
 def test_a_comparison_counts_who_changed_sides() -> None:
-    found = facts().compare("math", "merged")
+    found = facts().compare("math", "merged").whole
     assert found["harmful"].newly_good == 14  # fraud 8 to 1, privacy 10 to 3
     assert found["harmful"].newly_bad == 4  # malware 5 to 9
     assert found["lookalike"].newly_bad == 2
@@ -52,36 +51,35 @@ def test_each_prompt_says_how_it_changed_sides() -> None:
     assert sides.count("") == 5 * N - 21
 
 
-def test_what_was_not_asked_has_no_number_in_the_coverage() -> None:
-    found = coverage_of(suite())
-    counts = {
-        (row, column): n
-        for row, line in zip(found.rows, found.counts, strict=True)
-        for column, n in zip(found.columns, line, strict=True)
-    }
-    assert counts["fraud and manipulation", "text"] == N
-    assert counts["fraud and manipulation", "lookalike"] == N
-    assert counts["malware and cyber", "lookalike"] is None
-    assert counts["self-harm", "text"] is None
-    assert sum(n or 0 for n in counts.values()) == 4 * N  # questions are about no risk
-    assert "other" not in found.rows
+def test_a_comparison_has_each_category_corrected_for_their_number() -> None:
+    groups = facts().compare("math", "merged").groups
+    assert [(c.group, c.newly_good, c.newly_bad) for c in groups["harmful"]] == [
+        ("Fraud", 7, 0), ("Malware", 0, 4), ("Privacy", 7, 0),
+    ]  # fmt: skip
+    p = 2 * 0.5**7
+    assert [c.p_value for c in groups["harmful"]] == pytest.approx([p, 2 * 0.5**4, p])
+    assert [c.p_holm for c in groups["harmful"]] == pytest.approx([3 * p, 2 * 0.5**4, 3 * p])
+    assert [c.group for c in groups["utility"]] == ["arithmetic"]
 
 
-def test_coverage_tells_languages_modalities_and_jailbreaks_apart() -> None:
-    def prompt(id: str, **fields: str) -> Prompt:
-        return Prompt(id, "harmful", "x", "Fraud", **fields)
-
-    found = coverage_of(
-        Suite("mixed", "1", "", "", (
-            prompt("a"), prompt("b"), prompt("c", language="hi"), prompt("d", modality="image"),
-            prompt("e", attack="base64"), prompt("f", modality="audio"),
-        ))
-    )  # fmt: skip
-    assert found.rows[-1] == "other"  # of no domain
-    assert dict(zip(found.columns, found.counts[-1], strict=True)) == {
-        "text": 2, "image": 1, "multi-turn": None, "jailbreak": 1, "lookalike": None,
-        "other languages": 1, "audio": 1,
+def test_each_target_is_held_against_the_thresholds_of_the_file(tmp_path: Path) -> None:
+    params = {"thresholds": ["attack_success<=0.5", "utility>=0.7"]}
+    found = Facts.load(saved(tmp_path, params=params))
+    held = {t.name: ([v.status for v in t.bounds], t.verdict) for t in found.targets}
+    assert held == {
+        "aligned": (["pass", "fail"], "fail"), "math": (["fail", "pass"], "fail"),
+        "merged": (["pass", "pass"], "pass"),
     }  # fmt: skip
+    assert found.set_before is True
+    assert facts().set_before is None
+
+
+def test_the_merge_is_examined_and_a_control_never_is() -> None:
+    assert facts().examined.name == "merged"
+    given = with_controls()
+    rows = tuple(row for row in given["rows"] if row.target != "merged")
+    targets = tuple(target for target in given["targets"] if target.name != "merged")
+    assert Facts(results(targets=targets, rows=rows), Path("x.json")).examined.name == "math"
 
 
 def test_a_file_reads_back_to_the_same_facts(tmp_path: Path) -> None:
@@ -102,4 +100,4 @@ def test_a_model_that_is_not_coherent_is_told() -> None:
     assert facts(5.0).target("merged").coherence.ok
     broken = facts(50.0)
     assert not broken.target("merged").coherence.ok
-    assert broken.compare("math", "merged")["harmful"].greyed
+    assert broken.compare("math", "merged").whole["harmful"].greyed

@@ -104,6 +104,7 @@ def declare(window: MainWindow) -> list[Action]:
                "shield-check-outline", window.evaluate_obstacle),
         Action("provenance", tr("Provenance and limits…"), window.show_provenance, work, "",
                "", nothing_evaluated),
+        Action("decisions", tr("Decisions…"), window.show_decisions, work, "", "", nothing_open),
         Action("show-profile", tr("Profile over the layers"), partial(show_over_layers, "profile"),
                view, "", "", nothing_drawn),
         Action("show-layers", tr("Safety layers"), partial(show_over_layers, "layers"), view, "",

@@ -12,9 +12,12 @@ from PySide6.QtWidgets import QWidget
 from trimtab_gui import theme
 from trimtab_gui.plots.export import Table
 from trimtab_gui.plots.figure import CENTRE, LEFT, RIGHT, Figure
+from trimtab_gui.plots.legend import draw_mark
 from trimtab_gui.plots.scale import tick_texts, ticks
 from trimtab_gui.widgets.paint import faded
 
+#: the role of what a merge has to be better than
+CONTROL = "control"
 _ROW_LEAST, _AXIS, _DOT, _PAD = 17.0, 36.0, 3.6, 10.0
 
 
@@ -38,7 +41,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Series:
-    """One target: a dot for each category, None where there is no data."""
+    """One target: a dot for each category, None where there is no data; controls are hollow."""
 
     name: str
     role: str
@@ -49,6 +52,11 @@ class Series:
     def colour(self) -> QColor:
         """The colour of its role."""
         return series_colour(self.role, self.index)
+
+    @property
+    def hollow(self) -> int | None:
+        """Which outline a control is drawn with; None for a model of the lineup."""
+        return self.index if self.role == CONTROL else None
 
 
 def series_colour(role: str, index: int) -> QColor:
@@ -106,7 +114,9 @@ class DotPlot(Figure):
 
     def _shown(self, rect: QRectF) -> tuple[int, int]:
         """Return the first row shown and how many there are room for."""
-        room = max(int(self._plot(rect).height() / _ROW_LEAST), 1)
+        # lines closer than these cannot be told apart
+        least = max(_ROW_LEAST, 4.2 * len(self.series) + 3)
+        room = max(int(self._plot(rect).height() / least), 1)
         count = min(room, len(self.categories))
         return min(self._first, len(self.categories) - count), count
 
@@ -230,5 +240,9 @@ class DotPlot(Figure):
         painter.drawLine(
             QPointF(left + width * dot.low, y), QPointF(left + width * dot.high, y)
         )  # fmt: skip
-        painter.setBrush(Qt.BrushStyle.NoBrush if dot.greyed else colour)
-        painter.drawEllipse(QPointF(left + width * dot.value, y), _DOT, _DOT)
+        at = QPointF(left + width * dot.value, y)
+        if dot.greyed:  # crossed out by its own interval, as nothing else is
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawEllipse(at, _DOT, _DOT)
+        else:
+            draw_mark(painter, at, _DOT, colour, one.hollow)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent
+from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from trimtab_gui import theme
@@ -18,12 +20,18 @@ class Legend(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._entries: list[tuple[str | QColor, str]] = []
+        self._hollow: tuple[str, ...] = ()
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         theme.manager().changed.connect(self.update)
 
-    def set_entries(self, entries: list[tuple[str | QColor, str]]) -> None:
-        """Show tokens, roles or colours with their texts."""
-        self._entries = list(entries)
+    def set_entries(
+        self, entries: list[tuple[str | QColor, str]], hollow: Sequence[str] = ()
+    ) -> None:
+        """Show tokens, roles or colours with their texts.
+
+        The texts in `hollow` have marks that are not filled: a circle, the next ones a square.
+        """
+        self._entries, self._hollow = list(entries), tuple(hollow)
         names = ", ".join(text for _, text in entries)
         self.setAccessibleName(names)
         self.setToolTip(names)
@@ -64,16 +72,34 @@ class Legend(QWidget):
         middle = self.height() / 2
         line = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         for key, text in self._entries:
+            shape = self._hollow.index(text) if text in self._hollow else None
             if spare < 0:
                 text = metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
             width = metrics.horizontalAdvance(text)
-            painter.setPen(Qt.PenStyle.NoPen)
-            painter.setBrush(_colour(key))
-            painter.drawEllipse(QPointF(x + _DOT, middle), _DOT, _DOT)
+            draw_mark(painter, QPointF(x + _DOT, middle), _DOT, _colour(key), shape)
             painter.setPen(theme.color("muted"))
             x += 2 * _DOT + 5
             painter.drawText(QRectF(x, 0, width + 2, self.height()), line, text)
             x += width + _BETWEEN
+
+
+def draw_mark(
+    painter: QPainter, at: QPointF, reach: float, colour: QColor, hollow: int | None = None
+) -> None:
+    """Draw a dot; where `hollow` is a number an outline: 0 is a circle, others are squares."""
+    if hollow is None:
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(colour)
+        painter.drawEllipse(at, reach, reach)
+        return
+    painter.setPen(QPen(colour, 1.4))
+    painter.setBrush(theme.color("panel"))
+    inner = reach - 0.4
+    if hollow == 0:
+        painter.drawEllipse(at, inner, inner)
+    else:
+        inner *= 0.88
+        painter.drawRect(QRectF(at.x() - inner, at.y() - inner, 2 * inner, 2 * inner))
 
 
 def _colour(key: str | QColor) -> QColor:

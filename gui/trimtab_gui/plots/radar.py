@@ -21,7 +21,8 @@ _RINGS = (0.25, 0.5, 0.75, 1.0)
 class RadarPlot(Figure):
     """Spokes are categories, from 0 in the middle to 100 % at the rim.
 
-    A spoke without data breaks the line; numbers that must not be read are not drawn.
+    A spoke without data breaks the line; numbers that must not be read are not drawn. Controls are
+    dashed and have no band.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -79,12 +80,13 @@ class RadarPlot(Figure):
     def _draw_series(self, painter: QPainter, centre: QPointF, radius: float, one: Series) -> None:
         dots = [None if dot is None or dot.greyed else dot for dot in one.dots]
         known = [dot for dot in dots if dot is not None]
-        if len(known) == len(dots):
+        if len(known) == len(dots) and one.hollow is None:
             band = self._outline(centre, radius, [dot.high for dot in known])
             band.addPath(self._outline(centre, radius, [dot.low for dot in known]))
             band.setFillRule(Qt.FillRule.OddEvenFill)
             painter.fillPath(band, faded(one.colour, 0.13))
-        painter.setPen(QPen(one.colour, 1.4))
+        dashed = Qt.PenStyle.SolidLine if one.hollow is None else Qt.PenStyle.DashLine
+        painter.setPen(QPen(one.colour, 1.4, dashed))
         count = len(dots)
         for j, dot in enumerate(dots):
             after: Dot | None = dots[(j + 1) % count]

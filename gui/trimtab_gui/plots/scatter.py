@@ -10,9 +10,10 @@ from PySide6.QtGui import QColor, QFontMetricsF, QKeyEvent, QMouseEvent, QPainte
 from PySide6.QtWidgets import QWidget
 
 from trimtab_gui import theme
-from trimtab_gui.plots.dots import Dot, series_colour
+from trimtab_gui.plots.dots import CONTROL, Dot, series_colour
 from trimtab_gui.plots.export import Table
 from trimtab_gui.plots.figure import CENTRE, LEFT, RIGHT, Figure
+from trimtab_gui.plots.legend import draw_mark
 from trimtab_gui.plots.scale import tick_texts, ticks
 from trimtab_gui.widgets.paint import faded
 
@@ -22,7 +23,7 @@ _MARK, _REACH = 5.0, 12.0
 
 @dataclass(frozen=True)
 class Mark:
-    """A target and its two shares; one that is greyed out is drawn hollow."""
+    """A target and its two shares; one that is greyed out, and a control, is drawn hollow."""
 
     name: str
     role: str
@@ -167,6 +168,11 @@ class ScatterPlot(Figure):
             self.place(mark.x.value, mark.y.low), self.place(mark.x.value, mark.y.high)
         )
         size = _MARK + (1.5 if marked else 0)
+        if mark.role == CONTROL and not (mark.x.greyed or mark.y.greyed):
+            draw_mark(
+                painter, at, size - 0.5, theme.color("text") if marked else colour, mark.index
+            )
+            return
         corners = [QPointF(0, -size), QPointF(size, 0), QPointF(0, size), QPointF(-size, 0)]
         painter.setPen(QPen(theme.color("text") if marked else colour, 1.4))
         hollow = mark.x.greyed or mark.y.greyed

@@ -6,7 +6,6 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
-from trimtab.evaluation.controls import LINEAR
 from trimtab_gui import theme
 from trimtab_gui.evaluating import Evaluating
 from trimtab_gui.evaluation_facts import Exchange, Facts, Reply
@@ -188,10 +187,9 @@ class AnswersPanel(Panel):
             if i < len(replies) and facts is not None:
                 reply = replies[i]
                 target = facts.target(reply.target)
-                role = "control" if target.name == LINEAR else target.info.role
                 reason = reply.verdict.reason if reply.verdict is not None else ""
                 text = reply.answer.strip()[:_MOST] or self.tr("(nothing)")
-                card.show_answer(role, target.name, text, verdict_text(reply), reason)
+                card.show_answer(target.info.role, target.name, text, verdict_text(reply), reason)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         steps = {Qt.Key.Key_PageDown: 1, Qt.Key.Key_PageUp: -1}

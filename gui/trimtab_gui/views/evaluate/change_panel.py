@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -157,7 +158,7 @@ class ChangePanel(Panel):
             return
         for box, name in zip((self.before, self.after), pair, strict=True):
             box.setCurrentIndex(box.findText(name))
-        found = evaluating.comparison
+        found = None if evaluating.comparison is None else evaluating.comparison.whole
         self.set_aside("" if found is None else self._count(found))
         before, after = (facts.target(name) for name in pair)
         tone = after.info.role if after.info.role in ("base", "aligned", "finetuned") else "merged"
@@ -180,7 +181,7 @@ class ChangePanel(Panel):
         self.says.setText("\n".join(notes))
         self.says.setVisible(bool(notes))
 
-    def _count(self, found: dict[PromptKind, Change]) -> str:
+    def _count(self, found: Mapping[PromptKind, Change]) -> str:
         n = sum(change.table.n for change in found.values())
         return self.tr("paired, n = {n}").format(n=f"{n:,}") if n else self.tr("no pairs")
 
@@ -203,7 +204,7 @@ class ChangePanel(Panel):
     def _show_score(
         self,
         values: tuple[Estimate, Estimate],
-        found: dict[PromptKind, Change] | None,
+        found: Mapping[PromptKind, Change] | None,
         tone: str,
     ) -> None:
         """Show the mean score, where a judge has given scores."""

@@ -6,15 +6,14 @@ from PySide6.QtCore import QPointF, QSize, Signal
 from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
-from trimtab.evaluation.controls import LINEAR
 from trimtab.evaluation.metrics import BY_ID
 from trimtab.evaluation.statistics import Estimate
 from trimtab_gui.evaluating import Evaluating
 from trimtab_gui.evaluation_facts import TargetFacts, categories_of
-from trimtab_gui.plots.card import PlotCard
 from trimtab_gui.plots.dots import Dot, DotPlot, Series, series_colour
 from trimtab_gui.plots.export import Table
 from trimtab_gui.plots.radar import RadarPlot
+from trimtab_gui.views.evaluate.category_card import CategoryCard
 from trimtab_gui.widgets import Choice, quiet_button
 
 #: what a reader looks at first, where it was measured
@@ -46,22 +45,22 @@ class _Both(QWidget):
                 painter.restore()
 
 
-class DotsCard(PlotCard):
+class DotsCard(CategoryCard):
     """``category_chosen`` when one is clicked, ``run_requested`` from the empty card."""
 
     category_chosen = Signal(str)
     run_requested = Signal()
 
     def __init__(self, evaluating: Evaluating) -> None:
-        super().__init__("")
+        self.both = _Both()
+        super().__init__(self.both)
         self.set_title(self.tr("By category"))
         self._evaluating = evaluating
-        self.both = _Both()
         self.dots, self.radar = self.both.dots, self.both.radar
         self.dots.category_chosen.connect(self.category_chosen)
         self.metric_box = Choice()
         self.metric_box.setAccessibleName(self.tr("Metric"))
-        self.metric_box.setMinimumWidth(150)
+        self.metric_box.setMinimumWidth(128)
         self.metric_box.activated.connect(self._draw)
         self.order = quiet_button("sort-descending", self.tr("Largest first, by the model after"))
         self.order.setCheckable(True)
@@ -73,7 +72,6 @@ class DotsCard(PlotCard):
         self.both_button.toggled.connect(self.radar.setVisible)
         for widget in (self.metric_box, self.order, self.both_button):
             self.header_layout.addWidget(widget)
-        self.set_body(self.both)
         evaluating.results_changed.connect(self.refresh)
         evaluating.changed.connect(self._show_state)
         self.refresh()
@@ -111,6 +109,7 @@ class DotsCard(PlotCard):
 
     def _draw(self) -> None:
         self._show_state()
+        self.set_title(self.tr("By category"), self._evaluating.shown_title)
         facts, metric = self._evaluating.facts, self.metric_box.currentData()
         if facts is None or metric is None:
             self.dots.set_data((), ())
@@ -131,7 +130,10 @@ class DotsCard(PlotCard):
         kind = self.tr("{metric}, percent, 95 % Wilson").format(metric=texts.title.lower())
         self.dots.set_data([c or self.tr("no category") for c in categories], series, kind)
         self.radar.set_data(self.dots.categories, series)
-        self.set_legend([(series_colour(s.role, s.index), s.name) for s in series])
+        self.name_series(
+            [(series_colour(s.role, s.index), s.name) for s in series],
+            [s.name for s in series if s.hollow is not None],
+        )
         self.dots.set_summary(_summary(texts.title, self.dots))
         self.radar.set_summary(self.dots.accessibleDescription())
 
@@ -141,13 +143,12 @@ def _largest(series: list[Series], place: int) -> float:
 
 
 def _series(target: TargetFacts, metric: str, categories: list[str]) -> Series:
-    role = "control" if target.name == LINEAR else target.info.role
     harm = BY_ID[metric].better == "lower" and metric.startswith(("harm", "attack", "partial"))
     greyed = not target.coherence.ok and (harm or metric == "refusal")
     dots = tuple(
         dot_of(target.by_category.get(category, {}).get(metric), greyed) for category in categories
     )
-    return Series(target.name, role, target.index, dots)
+    return Series(target.name, target.info.role, target.index, dots)
 
 
 def dot_of(estimate: Estimate | None, greyed: bool) -> Dot | None:

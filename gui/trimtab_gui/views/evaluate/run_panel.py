@@ -54,7 +54,9 @@ class RunPanel(Panel):
     def _text(self, reason: str | None) -> str:
         evaluating = self._evaluating
         if evaluating.running:
-            return self.tr("Asking {n} targets …").format(n=evaluating.count)
+            return self.tr("Asking {n} targets on {suite} …").format(
+                n=evaluating.count, suite=evaluating.suites.title(evaluating.asking)
+            )
         if reason is not None:
             return reason
         seconds = evaluating.seconds_expected()

@@ -1,4 +1,4 @@
-"""Who is asked: the lineup's roles, the merge as it stands, and a control beside it."""
+"""Who is asked: the lineup's roles, the merge as it stands, and controls beside it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,19 @@ class TargetsPanel(Panel):
             "aligned": ("aligned", self.tr("Aligned")),
             "finetuned": ("finetuned", self.tr("Fine-tuned")),
             "merged": ("merged", self.tr("Merged")),
-            "linear": ("control", self.tr("Control")),
+            "controls": ("control", self.tr("With controls")),
+        }
+        told: dict[Choice, str] = {
+            "controls": self.tr(
+                "What the merge has to be better than: half of each change, without masks and "
+                "curves, and a random mask that takes as much away as the recipe's own."
+            )
         }
         self.cards: dict[Choice, CheckCard] = {}
         for choice, (role, kind) in kinds.items():
             card = CheckCard(role, kind, "")
             card.toggled.connect(lambda on, c=choice: evaluating.switch(c, on))
+            card.setAccessibleDescription(told.get(choice, ""))
             self.cards[choice] = card
             self.body.addWidget(card)
         evaluating.changed.connect(self.refresh)
@@ -46,8 +53,9 @@ class TargetsPanel(Panel):
         recipe = self._desk.recipe
         if choice == "merged":
             return self.tr("current recipe")
-        if choice == "linear":
-            return self.tr("linear ½, no curve, no mask")
+        if choice == "controls":
+            linear, both = self.tr("linear ½"), self.tr("linear ½ · random mask")
+            return both if self._evaluating.masked else linear
         if choice == "finetuned":
             names = [self._desk.name(i) for i in range(len(recipe.finetuned))]
             return names[0] if len(names) == 1 else self.tr("{n} models").format(n=len(names))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSize, Signal
+from PySide6.QtGui import QResizeEvent
 
-from trimtab.evaluation.controls import LINEAR
 from trimtab.evaluation.metrics import BY_ID
 from trimtab_gui.evaluating import Evaluating
 from trimtab_gui.evaluation_facts import Facts, TargetFacts
@@ -14,6 +14,8 @@ from trimtab_gui.plots.scatter import Mark, ScatterPlot
 from trimtab_gui.views.evaluate.dots_card import dot_of
 from trimtab_gui.widgets import Choice, quiet_button
 
+#: px that the head needs for the choice
+_ROOM = 284
 _COSTS = ("utility", "over_refusal")
 
 
@@ -34,6 +36,7 @@ class TradeCard(PlotCard):
         self.plot.mark_chosen.connect(self.target_chosen)
         self.cost = Choice()
         self.cost.setAccessibleName(self.tr("What harm is set against"))
+        self.cost.setMinimumWidth(74)
         for metric in _COSTS:
             self.cost.addItem(BY_ID[metric].title, metric)
         self.cost.activated.connect(self.refresh)
@@ -56,7 +59,7 @@ class TradeCard(PlotCard):
             texts.title, texts.sentence, texts.formula, texts.value_range, texts.reference
         )
         marks, harm = self._marks(facts, cost) if facts is not None else ([], "attack_success")
-        self.cost.setVisible(facts is not None)
+        self._offer_cost()
         names = (
             self.tr("{metric}, percent").format(metric=BY_ID[m].title.lower()) for m in (harm, cost)
         )
@@ -74,6 +77,14 @@ class TradeCard(PlotCard):
         else:
             self.set_state("empty", self.tr("What less harm costs: each model as one mark."))
 
+    def _offer_cost(self) -> None:
+        # where it would not fit into the head it waits until the card is wider
+        self.cost.setVisible(self._evaluating.facts is not None and self.width() >= _ROOM)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._offer_cost()
+
     def _marks(self, facts: Facts, cost: str) -> tuple[list[Mark], str]:
         harm = next(
             (m for m in ("harmfulness_rate", "attack_success") if m in facts.shown_metrics),
@@ -83,8 +94,7 @@ class TradeCard(PlotCard):
         for target in facts.targets:
             pair = _pair(target, harm, cost)
             if pair is not None:
-                role = "control" if target.name == LINEAR else target.info.role
-                found.append(Mark(target.name, role, target.index, *pair))
+                found.append(Mark(target.name, target.info.role, target.index, *pair))
         return found, harm
 
 

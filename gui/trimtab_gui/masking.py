@@ -262,6 +262,8 @@ class Masking(QObject):
             "recipe": recipe.model_dump(mode="json"),
             "model": desk.lineup.finetuned[desk.active].name,
         }
+        if kind not in ("shares", "overlap"):  # sums will do, where there are very many tensors
+            params["by_tensor"] = False
         if kind in ("outputs", "control outputs"):
             params["calibration"] = self.calibration
         if kind == "control outputs":

@@ -218,3 +218,16 @@ def test_the_command_says_whether_it_is_exact(
     assert "exact; of the Linears in the blocks on 5 prompts of set" in said
     assert main([*given, "--outputs", "diagonal"]) == 0
     assert "as if inputs were uncorrelated" in capsys.readouterr().out
+
+
+def test_of_very_many_tensors_the_sums_are_told_alone(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    chance = MaskEntry(random=Chance(keep=0.5, seed=2))
+    whole, brief = (account(recipe, chance, by_tensor=told) for told in (True, False))
+    assert whole["tensors"]
+    assert brief == {**whole, "tensors": {}}
+    given = {"recipe": recipe.model_dump(mode="json"), "entries": [chance.model_dump()],
+             "output": str(tmp_path / "c.mask.safetensors"), "by_tensor": False}  # fmt: skip
+    control = run_job("mask_control", given, Unattended())
+    assert (control["tensors"], control["account"]["tensors"]) == ([], {})
+    assert control["error"] < 0.1

@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from evaluations import saved
+from evaluations import saved, with_controls
 from gui_lineups import inspect, recipe_of, write_lineup
-from inspect_data import exact_spectra, layers_result
+from inspect_data import activations_result, exact_spectra, layers_result, scores_result
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
@@ -23,16 +24,20 @@ from window_fixtures import make_window
 
 from trimtab.control import Unattended
 from trimtab.errors import UserError
+from trimtab.evaluation.decisions import decide
 from trimtab.jobs.control import JobControl
 from trimtab.jobs.tasks import run_job
 from trimtab.masks.entries import Chance, MaskEntry, Rule
 from trimtab.project import Project
 from trimtab.project.edits import set_layer_ratios, set_masks, set_method, set_model_parameter
-from trimtab_gui import looking, merging, planning, theme
+from trimtab_gui import looking, merging, planning, texts, theme
+from trimtab_gui.demo import demo_project
 from trimtab_gui.figures import SHIFT
+from trimtab_gui.joining import join
 from trimtab_gui.main_window import MainWindow
 from trimtab_gui.selection import Selection
 from trimtab_gui.views import output_panel
+from trimtab_gui.views.evaluate import decisions_sheet as sheet_module
 
 __all__ = ["make_window"]
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support")
@@ -179,6 +184,35 @@ def test_the_mask_place_looks_as_it_should_with_nothing_in_it(
     check(workbench, "mask-empty-dark", tmp_path)
 
 
+def test_a_builder_with_data_looks_as_it_should(
+    window: MainWindow,
+    qapp: QApplication,
+    tmp_path: Path,
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Antidote on the demo's models: form, scores, what it would take, and outputs."""
+    monkeypatch.setenv("TRIMTAB_CACHE_DIR", str(tmp_path / "cache"))
+    theme.apply(qapp, "dark")
+    desk = window.desk
+    desk.set_project(demo_project())
+    desk.is_demo = True
+    qtbot.waitUntil(lambda: desk.lineup is not None)
+    desk._stop_inspecting()
+    window.places.go("mask")
+    place = window.screens.mask
+    place.choose("antidote")
+    place.takes.prompts.refresh()
+    place.builder.form.controls["calibration"].refresh()  # type: ignore[attr-defined]
+    qtbot.waitUntil(lambda: any(job.name == "antidote_estimate" for job in desk.jobs.pending))
+    answer(window, "antidote_estimate", "mask_shares", "mask_overlap")
+    place.scores.view.set_threshold(0.03)
+    entry = MaskEntry(rule=Rule(layers=(2, 3), modules=("q", "k")), op="minus", name="Without q, k")
+    desk.edit(set_masks(desk.recipe, 0, (entry,), "Masks"))
+    answer(window, "mask_shares", "mask_account", "mask_account", "mask_overlap")
+    check(window, "mask-antidote-dark", tmp_path)
+
+
 @pytest.fixture
 def sparse(workbench: MainWindow) -> MainWindow:
     """A method with parameters of its own for each model, of which only a merge can tell."""
@@ -240,10 +274,18 @@ def evaluate(workbench: MainWindow, qtbot: QtBot) -> MainWindow:
 def evaluated(evaluate: MainWindow, tmp_path: Path, qtbot: QtBot) -> MainWindow:
     """The Evaluate place with the results of three targets."""
     evaluate.actions_.run("evaluate")
-    job = evaluate.evaluating._job
-    evaluate.desk.jobs.finished.emit(job, {"path": str(saved(tmp_path))}, 12.0)
-    qtbot.waitUntil(lambda: evaluate.evaluating.comparison is not None)
-    return evaluate
+    return answered(evaluate, tmp_path, qtbot)
+
+
+def answered(window: MainWindow, folder: Path, qtbot: QtBot, **changes: Any) -> MainWindow:
+    """End the evaluation that was started."""
+    job = window.evaluating._job
+    assert job is not None
+    path = saved(folder, params=job.params, **changes)
+    window.desk.jobs.finished.emit(job, {"path": str(path)}, 12.0)
+    qtbot.waitUntil(lambda: window.evaluating.comparison is not None)
+    qtbot.waitUntil(lambda: not window.evaluating.running)
+    return window
 
 
 @pytest.mark.parametrize("mode", ["dark", "light"])
@@ -260,6 +302,57 @@ def test_the_evaluate_place_looks_as_it_should_in_a_small_window_with_its_radar(
     evaluated.resize(1280, 720)
     evaluated.evaluate.dots.both_button.setChecked(True)
     check(evaluated, "evaluate-small-dark", tmp_path)
+
+
+@pytest.mark.parametrize(("mode", "size"), [("dark", "wide"), ("light", "wide"), ("dark", "small")])
+def test_before_and_after_look_as_they_should(
+    evaluated: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode, size: str
+) -> None:
+    theme.apply(qapp, mode)
+    if size == "small":
+        evaluated.resize(1280, 720)
+    evaluated.evaluate.categories.choose("slopes")
+    check(evaluated, f"slopes-{mode}{'-small' if size == 'small' else ''}", tmp_path)
+
+
+def test_controls_look_as_they_should(evaluate: MainWindow, tmp_path: Path, qtbot: QtBot) -> None:
+    stack = (MaskEntry(random=Chance(keep=0.8), name="Random, 80 % kept"),)
+    evaluate.desk.edit(set_masks(evaluate.desk.recipe, 0, stack, "Masks"))
+    evaluate.actions_.run("evaluate")
+    answered(evaluate, tmp_path, qtbot, **with_controls())
+    check(evaluate, "evaluate-controls-dark", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "state"), [("dark", "filled"), ("light", "filled"), ("dark", "empty"),
+                        ("dark", "error")],
+)  # fmt: skip
+def test_decisions_look_as_they_should(
+    evaluated: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode, state: str,
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    theme.apply(qapp, mode)
+    monkeypatch.setattr(sheet_module, "moment", lambda text: "2026-03-14 15:09")
+    monkeypatch.setattr(texts, "home_path", lambda path: f"~/models/{path.name}")
+    deciding = evaluated.evaluate.deciding
+    facts = evaluated.evaluating.facts
+    assert facts is not None
+    log = tmp_path / "pilot.decisions.jsonl"
+    if state != "empty":
+        for choice, note in (("deferred", "privacy is to be looked at again"),
+                             ("rejected", ""), ("accepted", "for the pilot only")):  # fmt: skip
+            decide(log, facts.path, who="Ada", evaluation="x", choice=choice, note=note,
+                   thresholds=facts.results.thresholds,
+                   verdicts={t.name: t.verdict for t in facts.targets})  # fmt: skip
+        if state == "error":
+            log.write_text(log.read_text().replace("again", "no more"))
+        deciding.choose(log)
+    sheet = evaluated.evaluate.show_decisions()
+    sheet.who.setText("Ada")
+    sheet.setFocus()  # a caret would blink
+    qtbot.waitUntil(lambda: not deciding.reading)
+    check(sheet, f"decisions-{state}-{mode}", tmp_path)
+    sheet.close()
 
 
 @pytest.mark.parametrize("mode", ["dark", "light"])
@@ -323,6 +416,72 @@ def test_the_overlap_looks_as_it_should_on_a_small_screen(
     bench.over_layers.choose("overlap")
     qtbot.waitUntil(lambda: bench.over_layers.overlap.state() == "ready")
     check(workbench, "inspect-overlap-small-dark", tmp_path)
+
+
+@pytest.mark.parametrize(("mode", "size"), [("dark", "wide"), ("light", "wide"), ("dark", "small")])
+def test_scores_and_joined_selections_look_as_they_should(
+    workbench: MainWindow, qapp: QApplication, tmp_path: Path, qtbot: QtBot, mode: theme.Mode,
+    size: str,
+) -> None:  # fmt: skip
+    theme.apply(qapp, mode)
+    if size == "small":
+        workbench.resize(1280, 720)
+    bench, desk = workbench.workbench, workbench.desk
+    card = bench.heatmap
+    card.choose_metric("snip.enrichment")
+    prompts = tmp_path / "refusals.jsonl"
+    prompts.write_text('{"prompt": "ask", "answer": "no"}\n' * 40)
+    card.strip.prompts.choose(prompts)
+    qtbot.waitUntil(lambda: bench.looking.scores.running)
+    job = next(job for job in desk.jobs.pending if job.name == "attribute")
+    assert desk.lineup is not None
+    path = scores_result(tmp_path / "scores.json", desk.lineup)
+    result = {"path": str(path), "scores": "/cache/s.safetensors", "norms": None}
+    desk.jobs._queue.remove(job)
+    desk.jobs.finished.emit(job, result, 1.0)
+    qtbot.waitUntil(lambda: card.state() == "ready")
+    # paths of this test's folder must not be in the picture
+    card.strip.prompts.says.setText("40 examples · /data/refusals.jsonl")
+    desk.selection.set_how("difference")
+    figures = desk.figures
+    assert figures is not None
+    hole = {int(g) for g in np.unique(figures.grid.cells[1:3, 4:5])}
+    join(desk, tuple(hole), "difference")
+    check(workbench, f"inspect-scores-{mode}" + ("-small" if size == "small" else ""), tmp_path)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("activations", "dark"), ("refusal turn", "light")])
+def test_activations_look_as_they_should(
+    workbench: MainWindow, qapp: QApplication, tmp_path: Path, qtbot: QtBot, kind: str,
+    mode: theme.Mode,
+) -> None:  # fmt: skip
+    theme.apply(qapp, mode)
+    bench, desk = workbench.workbench, workbench.desk
+    bench.over_layers.choose("overlap")
+    card = bench.over_layers.overlap
+    card.measure.setCurrentIndex(card.measure.findData(kind))
+    for prompts, name in ((card.strip.safe, "refusals"), (card.strip.useful, "benign")):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text('{"prompt": "ask", "answer": "no"}\n' * 40)
+        prompts.choose(path)
+    qtbot.waitUntil(lambda: bench.looking.activations.running)
+    job = next(job for job in desk.jobs.pending if job.name == "activation_subspaces")
+    assert desk.lineup is not None
+    path = activations_result(tmp_path / "found.json", desk.lineup)
+    desk.jobs._queue.remove(job)
+    desk.jobs.finished.emit(job, {"path": str(path)}, 1.0)
+    qtbot.waitUntil(lambda: card.state() == "ready")
+    # paths of this test's folder must not be in the picture
+    for prompts in (card.strip.safe, card.strip.useful):
+        prompts.says.setText("40 examples · /data/prompts.jsonl")
+    check(workbench, f"inspect-{kind.replace(' ', '-')}-{mode}", tmp_path)
+
+
+def test_scores_that_need_prompts_look_as_they_should(
+    workbench: MainWindow, tmp_path: Path
+) -> None:
+    workbench.workbench.heatmap.choose_metric("delta-wanda.enrichment")
+    check(workbench, "inspect-scores-empty-dark", tmp_path)
 
 
 def test_what_is_not_computed_yet_looks_as_it_should(

@@ -97,7 +97,9 @@ def mask_build(params: MaskBuildParams, control: Control) -> dict[str, Any]:
             removes = params.of.remove is not None or params.of.removes
             write_selection(selection, writer, control, remove=removes)
             writer.finish()
-        return {"path": str(output), "account": _account(opened, (_entry(output),), control)}
+        entries = (_entry(output),)
+        account = _account(opened, entries, control, by_tensor=params.by_tensor)
+    return {"path": str(output), "account": account}
 
 
 def mask_combine(params: MaskCombineParams, control: Control) -> dict[str, Any]:
@@ -159,7 +161,7 @@ def mask_account(params: MaskAccountParams, control: Control) -> dict[str, Any]:
             )
         elif params.norms:
             inputs = NormInputs(ActNorms.load(Path(params.norms)), params.mode)
-        found = _account(opened, params.entries, control, inputs)
+        found = _account(opened, params.entries, control, inputs, by_tensor=params.by_tensor)
     masks = [{"path": str(f.path), **f.about.model_dump(mode="json")} for f in files]
     return {**found, "measured": measured, "masks": masks}
 
@@ -240,8 +242,10 @@ def mask_control(params: MaskControlParams, control: Control) -> dict[str, Any]:
             "match": params.match,
             "worst_error": max((m.error for m in matched), default=0.0),
             "error": abs(removed - wanted) / wanted if wanted else 0.0,
-            "tensors": [{**asdict(m), "error": m.error} for m in matched],
-            "account": _account(opened, (_entry(output),), control),
+            "tensors": [
+                {**asdict(m), "error": m.error} for m in (matched if params.by_tensor else ())
+            ],
+            "account": _account(opened, (_entry(output),), control, by_tensor=params.by_tensor),
         }
 
 
@@ -341,11 +345,13 @@ def _account(
     entries: tuple[MaskEntry, ...] | None,
     control: Control,
     inputs: Inputs | None = None,
+    *,
+    by_tensor: bool = True,
 ) -> dict[str, Any]:
     account = take_account(
         opened.stack(entries), opened.vector, opened.lineup, opened.reader, control, inputs=inputs
     )
-    return {"model": opened.member.name, **account.to_dict()}
+    return {"model": opened.member.name, **account.to_dict(by_tensor)}
 
 
 def _place(output: str, overwrite: bool) -> Path:

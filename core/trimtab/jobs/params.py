@@ -259,7 +259,8 @@ class MaskBuildParams(Params):
     """Parameters of `mask_build`: a mask of one fine-tuned model's entries, chosen by `of`.
 
     Those that `minus` chooses are left out of it. Where `only` says of which tensors, the others
-    are kept. `builder` is what its file calls it, by default after the scores.
+    are kept. `builder` is what its file calls it, by default after the scores. Without `by_tensor`
+    the account tells nothing of single tensors, of which there may be very many.
     """
 
     recipe: Recipe
@@ -269,6 +270,7 @@ class MaskBuildParams(Params):
     only: Rule | None = None
     model: str = ""
     builder: str = ""
+    by_tensor: bool = True
     overwrite: bool = False
 
 
@@ -294,6 +296,7 @@ class MaskAccountParams(Params):
     `norms`, a file of input strengths taken by `mode`, or a `calibration` set (a shipped one, a
     JSONL file, suite:NAME) of which `limit` examples are run: `output` "exact" with Σ x xᵀ,
     "diagonal" as if inputs were uncorrelated, "auto" exactly where the sums are small enough.
+    Without `by_tensor` nothing is told of single tensors.
     """
 
     recipe: Recipe
@@ -305,10 +308,14 @@ class MaskAccountParams(Params):
     limit: int | None = Field(default=128, ge=1)
     output: Literal["auto", "exact", "diagonal"] = "auto"
     device: str = "auto"
+    by_tensor: bool = True
 
 
 class MaskControlParams(Params):
-    """Parameters of `mask_control`: see `trimtab.masks.matched.write_control`."""
+    """Parameters of `mask_control`: see `trimtab.masks.matched.write_control`.
+
+    Without `by_tensor` nothing is told of single tensors.
+    """
 
     recipe: Recipe
     output: str
@@ -317,6 +324,7 @@ class MaskControlParams(Params):
     match: Literal["energy", "entries"] = "energy"
     over: Literal["tensor", "model"] = "tensor"
     seed: int = 0
+    by_tensor: bool = True
     overwrite: bool = False
 
 

@@ -117,8 +117,8 @@ class Account:
             found[key(name)] = found.get(key(name), Removed()) + removed
         return {k: found[k] for k in sorted(found, key=order)}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return all of it for JSON."""
+    def to_dict(self, by_tensor: bool = True) -> dict[str, Any]:
+        """Return all of it for JSON, or all but what is told of each tensor."""
         return {
             "knows": {"alignment": self.alignment, "output": self.output},
             "total": self.total.to_dict(),
@@ -129,7 +129,7 @@ class Account:
                 name: {
                     "layer": _layer(name), "module": parse(name).row, **removed.to_dict()
                 }
-                for name, removed in self.tensors.items()
+                for name, removed in (self.tensors.items() if by_tensor else ())
             },
         }  # fmt: skip
 

@@ -52,9 +52,7 @@ class Rule(_Part):
         if self.modules and not {place.module, place.row} & set(self.modules):
             return False
         painted = self._painted
-        if painted is not None and painted.isdisjoint(
-            ((layer, place.module), (layer, place.row))
-        ):
+        if painted is not None and painted.isdisjoint(((layer, place.module), (layer, place.row))):
             return False
         pattern = ".*".join(map(re.escape, self.tensors.split("*")))
         return not self.tensors or re.fullmatch(pattern, name) is not None

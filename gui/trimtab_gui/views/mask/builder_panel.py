@@ -147,7 +147,7 @@ class BuilderPanel(Panel):
             said = self.tr("The pruned copy is {folder}. No mask is needed with it.").format(
                 folder=texts.home_path(Path(self._pruned_folder))
             )
-        elif building.obstacle:
+        elif building.obstacle and not (building.running and building.kind == kind):
             said = building.obstacle
         elif self.form.lacking:
             needs = self.tr("Needs {data}.").format(data=BY_ID[kind].needs)

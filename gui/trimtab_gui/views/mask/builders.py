@@ -9,6 +9,7 @@ from typing import Any, Literal
 from trimtab.masks.entries import MaskEntry, Rule
 from trimtab.realign.antidote_count import usual_modules
 from trimtab.realign.somf_options import RATES, SomfOptions
+from trimtab_gui.mask_building import somf_entry
 
 Values = Mapping[str, Any]
 Sets = Literal["pairs", "examples"]
@@ -239,8 +240,7 @@ def request(
             **{name: values[name] for name in names},
         }  # fmt: skip
         return Request(
-            "somf", params, lambda r: _entry(r["files"]["mask"], "SOMF, σ(x)"),
-            rescale=values["granularity"] != "module",
+            "somf", params, somf_entry, rescale=values["granularity"] != "module"
         )  # fmt: skip
     if builder == "antidote":
         params = {**common, **antidote_params(values, model)}
@@ -260,9 +260,8 @@ def request(
     assert builder == "magnitude"
     of = {"score": "magnitude", "keep": values["keep"], "extent": values["extent"]}
     name = f"Largest {100 * values['keep']:g} % of |τ|"
-    return Request(
-        "mask_build", {**common, "model": model, "of": of}, lambda r: _entry(r["path"], name)
-    )
+    params = {**common, "model": model, "of": of, "by_tensor": False}
+    return Request("mask_build", params, lambda r: _entry(r["path"], name))
 
 
 def antidote_params(values: Values, model: str) -> dict[str, Any]:

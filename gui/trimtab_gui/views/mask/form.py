@@ -131,9 +131,10 @@ class BuilderForm(QWidget):
             control = self.controls[field.key]
             if isinstance(control, PromptSet) and not control.path:
                 return self.tr("Choose the {what}.").format(what=field.title)
-        return self._unfit()
+        return self.unfit
 
-    def _unfit(self) -> str:
+    @property
+    def unfit(self) -> str:
         """Say why the variant of Antidote that is chosen cannot be had of the active model."""
         variant, desk = self.values.get("variant"), self._desk
         if variant is None or desk.lineup is None or desk.active < 0:

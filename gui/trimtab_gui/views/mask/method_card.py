@@ -79,7 +79,7 @@ class MethodCard(Panel):
     def _counted(self, variant: Variant, alpha: float) -> Counted | None:
         """Count what is pruned from headers; which matrices those are is looked up once."""
         desk = self._desk
-        if desk.lineup is None or desk.active < 0 or self._builder.form.lacking:
+        if desk.lineup is None or desk.active < 0 or self._builder.form.unfit:
             return None
         place = (desk.lineup.fingerprint, desk.active, variant)
         if self._matrices[0] != place:

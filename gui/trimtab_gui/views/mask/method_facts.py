@@ -11,6 +11,11 @@ from trimtab_gui.views.mask.builders import BY_ID, Values, mode_of
 
 #: a name, and what is to be said
 Facts = list[tuple[str, str]]
+#: what Antidote's variants look at
+_TOUCHES = {
+    "lora-space": "the adapter's factors A and B, each by itself",
+    "weight-zeroing": "q, k and v of every block",
+}
 
 
 def method_facts(
@@ -26,7 +31,8 @@ def method_facts(
     `counted` how many entries that would be, which headers tell.
     """
     way = BY_ID[builder]
-    facts = [("whose", mode_of(builder, values)), ("needs", way.needs), ("touches", way.touches),
+    touches = _TOUCHES.get(values.get("variant", ""), way.touches)
+    facts = [("whose", mode_of(builder, values)), ("needs", way.needs), ("touches", touches),
              ("repeats", way.repeats)]  # fmt: skip
     if builder == "antidote":
         facts += _antidote(estimate, counted)

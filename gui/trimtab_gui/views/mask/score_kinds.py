@@ -126,7 +126,7 @@ def build(
         params = {"logits": logits, "output": output, "form": "threshold",
                   "cut": min(max(threshold, 1e-6), 1 - 1e-6)}  # fmt: skip
         return "somf_export", params, f"SOMF, σ(x) > {threshold:.2f}"
-    common = {"recipe": recipe, "model": model, "output": output}
+    common = {"recipe": recipe, "model": model, "output": output, "by_tensor": False}
     value = number(threshold)
     if kind is ANTIDOTE:
         of = {"score": "delta-wanda", "file": result["norms"], "removes": True,

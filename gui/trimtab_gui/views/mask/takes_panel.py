@@ -57,6 +57,9 @@ class TakesPanel(Panel):
             grid.addWidget(value, line, 1)
             grid.addWidget(chance, line, 2)
             self.values[key] = value, chance
+        self.choose = label(self.tr("choose prompts"), "caption", "muted")
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        grid.addWidget(self.choose, _ROWS.index("output"), 1, 1, 2, right)
         self.prompts = PromptSet(desk, _PROMPTS, brief=True)
         self.prompts.changed.connect(lambda: masking.set_calibration(self.prompts.path))
         caption = label(self.tr("outputs on"), "caption", "muted")
@@ -113,13 +116,15 @@ class TakesPanel(Panel):
         tip = "‖X ((1 − m) ⊙ τ)ᵀ‖² / ‖X τᵀ‖²"
         if found is not None and on:
             tip = f"{tip}\n{_told(found)}"
-        elif not masking.calibration:
-            value.setText(self.tr("choose prompts"))
         elif error is not None and on:
             tip = f"{error.what} {error.why} {error.fix}"
         elif masking.asking("outputs"):
             value.setText("…")
         value.setToolTip(tip)
+        unasked = found is None and not masking.calibration
+        self.choose.setVisible(unasked)
+        for cell in self.values["output"]:
+            cell.setVisible(not unasked)
         unknown = found is None or not on
         set_tone(value, "muted" if unknown else "text")
 
@@ -140,9 +145,9 @@ class TakesPanel(Panel):
             said = self.tr("Energies take one read of {size}.").format(size=size)
         elif masking.control is not None:
             off = masking.control["error"]
-            said = self.tr("Control: random entries that take the same energy, within {off}.").format(
-                off=texts.percent(off, 2)
-            )
+            said = self.tr(
+                "Control: random entries that take the same energy, within {off}."
+            ).format(off=texts.percent(off, 2))
         elif masking.outputs is not None:
             said = _told(masking.outputs)
         self.note.setText(said)

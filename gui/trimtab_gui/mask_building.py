@@ -12,6 +12,7 @@ from PySide6.QtCore import QObject, QTimer, Signal
 from trimtab.errors import UserError
 from trimtab.masks.entries import MaskEntry
 from trimtab.masks.file import SUFFIX
+from trimtab.merging.recipe import Recipe
 from trimtab.project import Edit
 from trimtab.project.mask_edits import add_mask, replace_mask
 from trimtab_gui.desk import Desk
@@ -22,6 +23,8 @@ _LOOK_MS = 300
 #: how a learning stands
 RUNNING, PAUSED = "running", "paused"
 _ENOUGH = "enough"
+#: where the session keeps a learning that has not come to its end
+_UNFINISHED = "unfinished somf"
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class MaskBuilding(QObject):
         desk.jobs.finished.connect(self._finished)
         desk.jobs.failed.connect(self._failed)
         desk.jobs.cancelled.connect(self._cancelled)
+        self._offer()
 
     @property
     def kind(self) -> str:
@@ -117,6 +121,7 @@ class MaskBuilding(QObject):
             return
         if job == "somf":
             self._learns = order
+            self._desk.session.set(_UNFINISHED, {"params": dict(params), "model": order.model})
             self.learning.watch(Path(params["output"]), dict(params))
         self._job = self._desk.jobs.submit(job, params, title)
         self.changed.emit()
@@ -145,7 +150,23 @@ class MaskBuilding(QObject):
         self._job, self._learns, self.error = None, None, None
         self.reports.clear()
         self.learning.forget()
+        self._offer()
         self.changed.emit()
+
+    def _offer(self) -> None:
+        """Offer to go on with a learning of these models that another window left, or undoing."""
+        kept = self._desk.session.get(_UNFINISHED)
+        if self._desk.lineup is None or not isinstance(kept, dict):
+            return
+        try:
+            params, model = dict(kept["params"]), int(kept["model"])
+            learned = _models(Recipe.model_validate(params["recipe"]))
+            rescale, output = params["granularity"] != "module", Path(params["output"])
+        except (KeyError, TypeError, ValueError):  # of another version
+            return
+        if learned == _models(self._desk.recipe):
+            self._learns = Order("somf", model, somf_entry, rescale)
+            self.learning.offer(output, params)
 
     def _finished(self, job: Job, report: dict[str, Any], seconds: float) -> None:
         if job is not self._job or self._order is None:
@@ -154,6 +175,7 @@ class MaskBuilding(QObject):
         self.reports[order.kind] = report
         if job.name == "somf":
             self.learning.finish(report)
+            self._desk.session.set(_UNFINISHED, None)
         entry = order.entry(report)
         if entry is not None and order.model < len(self._desk.recipe.finetuned):
             self._desk.edit(self._edit(order, entry))
@@ -184,6 +206,17 @@ class MaskBuilding(QObject):
             self.changed.emit()
 
 
+def somf_entry(report: Mapping[str, Any]) -> MaskEntry:
+    """Return what goes onto the stack when SOMF has learned a mask."""
+    return MaskEntry(path=report["files"]["mask"], name="SOMF, σ(x)")
+
+
+def _models(recipe: Recipe) -> list[str]:
+    """Return what tells whether recipes are of the same models."""
+    given = [recipe.base, recipe.aligned, *recipe.finetuned]
+    return [f"{m.path} {m.revision} {m.lora} {m.lora_revision}" if m else "" for m in given]
+
+
 class Learning(QObject):
     """How a learning of SOMF's goes: the log that grows beside its output.
 
@@ -207,10 +240,18 @@ class Learning(QObject):
         """Follow the learning of a mask."""
         if not params.get("resume"):
             self.log = SomfLog(steps=int(params["steps"]))
-        self.params = params
-        self._folder = output.with_name(output.name.removesuffix(SUFFIX) + ".somf.partial")
+        self._take(output, params)
         self.state = RUNNING
         self._clock.start()
+
+    def offer(self, output: Path, params: dict[str, Any]) -> None:
+        """Look whether the learning of a mask was left with something to go on with."""
+        self._take(output, params)
+        self.pause()
+
+    def _take(self, output: Path, params: dict[str, Any]) -> None:
+        self.params = params
+        self._folder = output.with_name(output.name.removesuffix(SUFFIX) + ".somf.partial")
 
     def look(self) -> None:
         """Take up what the log says by now, read elsewhere."""

@@ -240,7 +240,8 @@ class Masking(QObject):
         for kind, key in wanted:
             if (kind, key) not in self._known and (kind, key) not in self._failed:
                 name, params = self._question(kind, key)
-                job = self._desk.jobs.submit(name, params, self.tr(_TITLES[kind]), quiet=True)
+                quiet = kind == "shares" or self.is_tiny  # what takes its time can be stopped
+                job = self._desk.jobs.submit(name, params, self.tr(_TITLES[kind]), quiet=quiet)
                 self._flight = job, kind, key
                 return
 
@@ -305,9 +306,14 @@ class Masking(QObject):
             self.refresh()
 
     def _cancelled(self, job: Job) -> None:
-        if self._flight is not None and job is self._flight[0]:
-            self._flight = None
-            self.refresh()
+        """Somebody stopped it: it is not begun again before it is asked for."""
+        error = UserError(
+            "stopped",
+            self.tr("This is not known."),
+            self.tr("It was stopped before it was done."),
+            self.tr("Ask for it again."),
+        )
+        self._job_failed(job, error)
 
 
 def _digest(parts: object) -> str:

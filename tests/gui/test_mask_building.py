@@ -377,6 +377,12 @@ def test_of_large_models_scores_are_found_when_they_are_wished_for(
     assert not demo.scoring.asking
     demo.scores.notice()[1].click()
     qtbot.waitUntil(lambda: waits(window, "antidote_estimate"))
+    job = pending(window, "antidote_estimate")
+    assert not job.quiet
+    window.desk.jobs.cancel(job)
+    demo.scoring.refresh()
+    assert not demo.scoring.asking  # stopped by a hand: not begun again by itself
+    assert demo.scores.notice()[1].text() == "Count them"
 
 
 def test_the_set_difference_shows_safety_without_utility(
@@ -486,6 +492,18 @@ def test_the_outputs_energy_is_told_once_prompts_are_chosen(
     assert chance.text() == f"{100 * other['share_of_output']:.1f} %"
 
 
+def test_the_demos_prompts_are_not_those_of_other_models(
+    window: MainWindow, demo: MaskPlace, qtbot: QtBot
+) -> None:
+    window.desk.is_demo = True
+    window.desk.state_changed.emit()
+    qtbot.waitUntil(lambda: demo._masking.calibration == "demo-harmful")
+    window.desk.set_project(demo_project())  # opened as any other models are
+    qtbot.waitUntil(lambda: demo._masking.calibration == "")
+    assert demo.takes.prompts.box.currentText() == "none chosen"
+    qtbot.waitUntil(lambda: window.desk.lineup is not None)
+
+
 def test_models_that_cannot_be_run_have_no_outputs_energy_and_all_else(
     workbench: MainWindow, place: MaskPlace, pairs: Path, qtbot: QtBot
 ) -> None:
@@ -503,6 +521,23 @@ def test_models_that_cannot_be_run_have_no_outputs_energy_and_all_else(
     assert place.takes.values["tau"][0].text().endswith("%")
     assert place.kept.state() == "ready"
     assert place._masking.error is None
+
+
+def test_what_takes_its_time_can_be_stopped_and_is_not_begun_again_by_itself(
+    workbench: MainWindow, place: MaskPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masking, "SMALL_TO_RUN", 1000)
+    place.choose("random")
+    place.builder.button.click()
+    assert pending(workbench, "mask_shares").quiet
+    answer(workbench, "mask_shares")
+    job = pending(workbench, "mask_account")
+    assert not job.quiet  # seen in the job bar
+    workbench.desk.jobs.cancel(job)
+    assert not waits(workbench, "mask_account")
+    assert "stopped" in place.takes.note.text()
+    place.takes.button.click()
+    assert waits(workbench, "mask_account")
 
 
 # --- Files, names, and what fits. ---

@@ -65,7 +65,8 @@ class KeptCard(PlotCard):
         shares, error = masking.shares, masking.error
         if shares is None:
             if error is not None:
-                self.set_state("error", f"{error.what}\n{error.why}\n{error.fix}")
+                again = (self.tr("Try again"), lambda: masking.wish("shares"))
+                self.set_state("error", f"{error.what}\n{error.why}\n{error.fix}", again)
             elif np.isnan(self.view.values).all():
                 self.set_state("loading", self.tr("Counting what masks keep …"))
             else:  # what was painted stays in sight

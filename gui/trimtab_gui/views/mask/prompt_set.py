@@ -67,13 +67,16 @@ class PromptSet(QWidget):
         state = (self._desk.is_demo, self.path)
         if state == self._shown:
             return
-        if not self._with_demo and not self._own:
+        dropped = not self._with_demo and not self._own and bool(self.path)
+        if dropped:
             self.path, self.count = "", 0
         if self._with_demo and not self.path:
             self._shown = (self._desk.is_demo, "")
             self._read_demo(self._demo)
         self._shown = (self._desk.is_demo, self.path)
         self._fill()
+        if dropped:
+            self.changed.emit()
 
     def _fill(self) -> None:
         self.box.clear()

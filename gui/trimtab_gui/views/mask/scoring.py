@@ -196,9 +196,18 @@ class Scoring(QObject):
             self.refresh()
 
     def _cancelled(self, job: Job) -> None:
+        """Somebody stopped it: it is not begun again before it is asked for."""
         if self._flight is not None and job is self._flight[0]:
-            self._flight = None
-            self.changed.emit()
+            key, self._flight = self._flight[1], None
+            self._wished.discard(key)
+            if self.asks_itself:
+                self._failed[key] = UserError(
+                    "stopped",
+                    self.tr("This is not known."),
+                    self.tr("It was stopped before it was done."),
+                    self.tr("Ask for it again."),
+                )
+            self.refresh()
 
     # Building.
 

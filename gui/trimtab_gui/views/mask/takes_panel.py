@@ -17,6 +17,7 @@ from trimtab_gui.widgets import Panel, label
 from trimtab_gui.widgets.labels import set_tone
 
 _ROWS = ("entries", "tau", "alignment", "output")
+_OUTPUTS = "‖X ((1 − m) ⊙ τ)ᵀ‖² / ‖X τᵀ‖², X: inputs of the Linears in the blocks"
 _PROMPTS_WIDTH = 190
 _PROMPTS = Field(
     "outputs", "prompts of the output energy", "The fine-tuned model is run on these prompts: what "
@@ -36,7 +37,7 @@ class TakesPanel(Panel):
             "entries": (self.tr("entries removed"), "Σ(1 − m) / n"),
             "tau": (self.tr("energy of τ removed"), "‖(1 − m) ⊙ τ‖² / ‖τ‖²"),
             "output": (self.tr("output energy removed"),
-                       "‖X ((1 − m) ⊙ τ)ᵀ‖² / ‖X τᵀ‖², X: inputs of the Linears in the blocks"),
+                       _OUTPUTS),
             "alignment": (self.tr("alignment energy removed"), "‖(1 − m) ⊙ a‖² / ‖a‖²"),
         }  # fmt: skip
         grid = QGridLayout()
@@ -113,7 +114,7 @@ class TakesPanel(Panel):
         masking = self._masking
         found, error = masking.outputs, masking.outputs_error
         value = self.values["output"][0]
-        tip = "‖X ((1 − m) ⊙ τ)ᵀ‖² / ‖X τᵀ‖²"
+        tip = _OUTPUTS
         if found is not None and on:
             tip = f"{tip}\n{_told(found)}"
         elif error is not None and on:
@@ -130,13 +131,10 @@ class TakesPanel(Panel):
 
     def _tell(self, told: bool, on: bool) -> None:
         masking = self._masking
-        error, busy = masking.error, masking.asking("control") or masking.asking("answers")
-        runs = on and masking.calibration and masking.outputs is None and not masking.is_tiny
-        outputs = bool(runs) and not masking.asking("outputs")
+        error = masking.error or (masking.outputs_error if on else None)
+        busy = masking.asking("control") or masking.asking("answers")
         said = ""
-        if error is not None or (on and masking.outputs_error is not None):
-            error = error or masking.outputs_error
-            assert error is not None
+        if error is not None:
             said = f"{error.what} {error.why}"
         elif not on:
             said = self.tr("Nothing: no mask is on.")
@@ -160,7 +158,8 @@ class TakesPanel(Panel):
         )  # fmt: skip
         self.button.setVisible(on and (reads or masking.control is None or busy))
         self.button.setEnabled(not busy and not masking.asking("account"))
-        self.run.setVisible(outputs)
+        runs = on and bool(masking.calibration) and masking.outputs is None
+        self.run.setVisible(runs and not masking.is_tiny and not masking.asking("outputs"))
 
     def _clicked(self) -> None:
         if self._masking.account is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from trimtab.checkpoints import Lineup
 from trimtab.errors import UserError
@@ -220,22 +220,27 @@ class LivePreview(QObject):
                 seconds = result["milliseconds"]["total"] / 1000
             self.answer = _answer(self._asked, result, seconds)
             self.error = None
-        self._go_on()
-        self.changed.emit()
+        self._next()
 
     def _failed(self, job: Job, error: UserError) -> None:
         if job is self._job:
             self._job = None
             # what was asked meanwhile may fare better
             self.error = None if self._wanted else error
-        self._go_on()
-        self.changed.emit()
+        self._next()
 
     def _cancelled(self, job: Job) -> None:
         if job is self._job:
             self._job = None
+        self._next()
+
+    def _next(self) -> None:
+        """Send what is wanted, and tell what has changed."""
         self._go_on()
-        self.changed.emit()
+        if self._job is None:
+            self.changed.emit()
+        else:  # the worker is not to wait while the window draws
+            QTimer.singleShot(0, self, self.changed.emit)
 
 
 def _obstacle(lineup: Lineup) -> str:

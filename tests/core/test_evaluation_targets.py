@@ -278,6 +278,10 @@ def test_a_model_without_tokenizer_template_or_config_says_so(tmp_path: Path) ->
     shapeless = write_model(tmp_path / "shapeless", llama_tensors(1), config=None)
     assert refusal(shapeless) == "cannot_run"
     assert refusal(DEMO["adapter"]) == "cannot_run"
+    odd = copied("aligned", tmp_path / "odd")
+    config = json.loads((odd / "config.json").read_text())
+    (odd / "config.json").write_text(json.dumps(config | {"num_hidden_layers": "ten"}))
+    assert refusal(odd) in ("cannot_run", "no_tokenizer")
     plain = Decoding(max_new_tokens=4, template="plain")
     answers = ModelTarget(open_checkpoint(silent)).generate(asked("task-a", 2), plain, Unattended())
     assert len(answers) == 2

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
@@ -14,7 +15,10 @@ from trimtab.errors import UserError
 #: what every call of transformers is given: no network, no code of a model's own
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 #: what transformers raises for folders that it cannot make a model of
-REFUSALS = (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError)
+REFUSALS = (
+    OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError,
+    StrictDataclassError,
+)  # fmt: skip
 
 
 def load_skeleton(folder: Path, dtype: torch.dtype) -> PreTrainedModel:

@@ -184,6 +184,7 @@ class JobController(QObject):
         worker = self._worker or self._start_worker()
         # the command waits in the pipe while the worker still starts
         worker.send(Run(job.id, job.name, dict(job.params)))
+        worker.flush()
 
     def _end(self, job: Job) -> None:
         job.state = State.ENDED

@@ -71,6 +71,11 @@ class WorkerProcess(QObject):
         """Write one command."""
         self._process.write(encode(command).encode() + b"\n")
 
+    def flush(self) -> None:
+        """Hand over what was written now, not when the event loop comes to it after painting."""
+        if self._process.state() == QProcess.ProcessState.Running:
+            self._process.waitForBytesWritten(0)
+
     def kill(self) -> None:
         """End the process at once."""
         self._process.kill()

@@ -261,6 +261,8 @@ def test_a_verdict_comes_when_its_model_has_ended_and_before_the_next_begins(
     assert chips(panel) == ["refused", "", "", ""]
     assert [card.seconds.text() for card in panel.cards] == ["1.2 s", "", "", ""]
     assert "phrases 1" in panel.cards[0].chip.toolTip()
+    jobs.report(job, "aligned", "late")
+    assert (shown(panel)[0], chips(panel)[0]) == ("So says aligned.", "refused")
     jobs.report(job, "Loading math")
     jobs.report(job, "math", "So")
     assert shown(panel) == ["So says aligned.", "So", "…", "…"]

@@ -112,7 +112,7 @@ def test_verdicts_stand_by_target_and_bound(filled: MainWindow, qtbot: QtBot) ->
     table = sheet.verdicts.itemAt(0).widget()
     grid = table.layout()
     row = [grid.itemAtPosition(3, column).widget().text() for column in range(5)]
-    assert row == ["merged", "43.3 % ✗", "20 % ✗ ?", "80 % ✓ ?", "fail"]
+    assert row == ["merged", "43.3 % ✗", "20.0 % ✗ ?", "80.0 % ✓ ?", "fail"]
     assert sheet.before.text().endswith("before anything was asked.")
     sheet.close()
 

@@ -64,6 +64,17 @@ def test_jobs_run_one_after_the_other_in_their_order(make: Make, qtbot: QtBot) -
     assert order == ["start one", "end one", "start two", "end two"]
 
 
+def test_a_command_leaves_before_the_window_draws_again(make: Make, qtbot: QtBot) -> None:
+    jobs = make("good")
+    with qtbot.waitSignal(jobs.finished):
+        jobs.submit("inspect", {}, "one")
+    with qtbot.waitSignal(jobs.finished):
+        jobs.submit("inspect", {}, "two")
+        jobs._next()
+        assert jobs._worker is not None
+        assert jobs._worker._process.bytesToWrite() == 0
+
+
 def test_an_error_of_the_job_comes_with_its_own_texts(make: Make, qtbot: QtBot) -> None:
     jobs = make("fails")
     with qtbot.waitSignal(jobs.failed) as failed:

@@ -206,6 +206,20 @@ def test_of_many_moves_the_last_is_asked_when_the_answer_is_in(
     assert answer.recipe == window.desk.recipe
 
 
+def test_the_next_request_is_sent_before_the_last_answer_is_drawn(
+    open_lineup: Open, jobs: ScriptedJobs, qtbot: QtBot
+) -> None:
+    window = open_lineup()
+    first = jobs.take()
+    move(window, 0.5)
+    drawn: list[float | None] = []
+    live(window).changed.connect(lambda: drawn.append(panel(window).refusal.value()))
+    jobs.answer(first, 0.5, 0.5)
+    assert len(jobs.previews()) == 1
+    assert drawn == []
+    qtbot.waitUntil(lambda: drawn == [50])
+
+
 def test_a_slow_request_is_given_up_for_a_newer_one(
     open_lineup: Open, jobs: ScriptedJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

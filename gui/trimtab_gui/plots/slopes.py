@@ -206,15 +206,16 @@ class SlopePlot(Figure):
         self.update()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        columns, _ = self._grid()
+        columns, rows = self._grid()
         steps = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -columns,
                  Qt.Key.Key_Down: columns}  # fmt: skip
         step = steps.get(Qt.Key(event.key()))
         last = len(self.slopes) - 1
         if step is not None and last >= 0:
             self._mark(min(max(self.marked + step if self.marked >= 0 else 0, 0), last))
-            while self.marked not in self._shown():
-                self._scroll(-1 if self.marked < self._shown().start else 1)
+            row = self.marked // columns
+            self._first = min(max(self._first, row - rows + 1), row)
+            self.update()
             self.setToolTip(self.reading(self.marked))
         elif event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and 0 <= self.marked <= last:
             self.category_chosen.emit(self.slopes[self.marked].name)

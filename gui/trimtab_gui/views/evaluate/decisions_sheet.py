@@ -298,9 +298,14 @@ def _number(metric: str, value: float) -> str:
     return f"{100 * value:.3g} %" if is_share(metric) else f"{value:.3g}"
 
 
+def _measured(metric: str, value: float) -> str:
+    # down a column the same number of decimals
+    return f"{100 * value:.1f} %" if is_share(metric) else f"{value:.2f}"
+
+
 def _cell(verdict: BoundVerdict) -> QWidget:
     value, metric = verdict.estimate.value, verdict.bound.metric
-    text = "no data" if value is None else _number(metric, value)
+    text = "no data" if value is None else _measured(metric, value)
     if verdict.status == "fail":
         text += " ✗"
     elif verdict.status == "pass":

@@ -15,6 +15,7 @@ from trimtab.errors import UserError
 from trimtab.evaluation.probes import MEASURES
 from trimtab.jobs.protocol import Progress
 from trimtab.merging.recipe import Recipe
+from trimtab_gui import texts
 from trimtab_gui.desk import Desk
 from trimtab_gui.jobs import Job
 from trimtab_gui.movement import stacked
@@ -125,6 +126,24 @@ class LivePreview(QObject):
     def streaming(self) -> float | None:
         """How far a streamed model has come, 0 to 1; None while none goes through."""
         return self._share if self._job is not None and self._streams() else None
+
+    def standing(self) -> str:
+        """Say in a few words what is measured, or took how long; nothing where nothing can be."""
+        share, answer = self.streaming, self.answer
+        if share is not None and share < 1:
+            streaming = self.tr("streaming block by block, {share}")
+            return streaming.format(share=texts.percent(share, 0))
+        if self.state == "loading":
+            return self.tr("loading the models …")
+        if self.state != "ready" or answer is None:
+            return ""
+        probes = self.tr("{harmful} + {task} probes").format(**answer.probes)
+        if self.waiting:
+            return self.tr("{probes} · measuring …").format(probes=probes)
+        took = texts.duration(answer.seconds)
+        if answer.streamed:
+            took = self.tr("streamed in {duration}").format(duration=took)
+        return f"{probes} · {took}"
 
     def _streams(self) -> bool:
         return self._stage.startswith(_STREAMING)

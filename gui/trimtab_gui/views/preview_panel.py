@@ -67,7 +67,7 @@ class PreviewPanel(Panel):
         self._pages.setCurrentIndex(1 if says else 0)
         self.message.set_text(says)
         self.message.setToolTip(why)
-        self.set_aside(self._aside_text())
+        self.set_aside(preview.standing())
         if answer is None or says:
             for gauge in (self.refusal, self.task):
                 gauge.set_value(None, "–", "")
@@ -82,24 +82,6 @@ class PreviewPanel(Panel):
             "\n".join([*_lines("task_accuracy", answer), *_lines("task_margin", answer), "",
                        *_lines("perplexity", answer), "", self._probes(answer)])
         )  # fmt: skip
-
-    def _aside_text(self) -> str:
-        preview, answer = self._preview, self._preview.answer
-        share = preview.streaming
-        if share is not None and share < 1:
-            streaming = self.tr("streaming block by block, {share}")
-            return streaming.format(share=texts.percent(share, 0))
-        if preview.state == "loading":
-            return self.tr("loading the models …")
-        if preview.state != "ready" or answer is None:
-            return ""
-        probes = self.tr("{harmful} + {task} probes").format(**answer.probes)
-        if preview.waiting:
-            return self.tr("{probes} · measuring …").format(probes=probes)
-        took = texts.duration(answer.seconds)
-        if answer.streamed:
-            took = self.tr("streamed in {duration}").format(duration=took)
-        return f"{probes} · {took}"
 
     def _probes(self, answer: Answer) -> str:
         probes = answer.probes

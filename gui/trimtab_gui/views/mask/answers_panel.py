@@ -33,20 +33,14 @@ class MaskAnswersPanel(Panel):
     def refresh(self) -> None:
         """Show where the preview stands."""
         live, answer, control = self._live, self._live.answer, self._masking.control_answers
-        said, aside = "", ""
+        said = ""
         if live.state == "unable":
             said = live.reason
         elif live.state == "error" and live.error is not None:
             said = f"{live.error.what} {live.error.fix}".strip()
         elif live.state == "empty":
             said = self.tr("What the merge will answer appears here.")
-        elif answer is None:
-            aside = self.tr("loading the models …")
-        else:
-            probes = self.tr("{harmful} + {task} probes").format(**answer.probes)
-            when = self.tr("measuring …") if live.waiting else texts.duration(answer.seconds)
-            aside = f"{probes} · {when}"
-        self.set_aside(aside)
+        self.set_aside(live.standing())
         shown = answer if live.state == "ready" else None
         for line, key in ((self.refusal, "refusal_share"), (self.task, "task_accuracy")):
             value = shown.merged[key].value if shown is not None else None

@@ -412,6 +412,7 @@ def test_a_learning_is_watched_paused_and_gone_on_with(
     job = start_learning(place, tmp_path, qtbot)
     assert job.params["recipe"]["finetuned"][1]["ratio"] == 0  # the others take no part
     assert not view.enough.isEnabled()
+    assert place.window().focusWidget() is view.pause  # the button that was pressed is gone
     write_log(place, 3)
     qtbot.waitUntil(lambda: view.steps.text() == "3 of 150 steps")
     assert view.loss.values == (1.0, 0.9, 0.8)

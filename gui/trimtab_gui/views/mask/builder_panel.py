@@ -99,6 +99,7 @@ class BuilderPanel(Panel):
         """Show what is under way and what the button does."""
         building, kind = self._building, self.chosen
         state = building.learning.state
+        held = self.window().focusWidget() is self.button
         self.set_aside(self.form.mode.partition(":")[0])
         somf = kind == "somf"
         learns = somf and (state == RUNNING or (not self._anew and bool(
@@ -116,6 +117,8 @@ class BuilderPanel(Panel):
         self.button.setEnabled(learns or not (building.obstacle or self.form.lacking))
         self.take.setVisible(bool(self._pruned_folder) and not own)
         self.brush.set_region(bool(self._desk.selection.current))
+        if held and self.button.isHidden():  # after it was pressed
+            (self.learning.pause if somf else self.stop).setFocus()
         self._tell()
 
     def _settings(self) -> list[tuple[str, str, str]]:

@@ -94,9 +94,46 @@ class Numbers(Words):
         return [[-2.0, -1.0] for _ in prompts]
 
 
+class Merged(Numbers):
+    """A target that is merged when it is loaded, which is reported tensor by tensor."""
+
+    loads = 0
+
+    def loaded(self, control: Control) -> None:
+        if not self.open:
+            self.open = True
+            self.loads += 1
+            control.stage("Merging", 3)
+            for _ in range(3):
+                control.advance(1)
+
+
+class Counting(Unattended):
+    """Notes how far each stage comes."""
+
+    def __init__(self) -> None:
+        self.stages: list[list[Any]] = []
+
+    def stage(self, name: str, total: int, bytes_total: int = 0) -> None:
+        self.stages.append([name, 0, total])
+
+    def advance(self, items: int = 0, n_bytes: int = 0) -> None:
+        self.stages[-1][1] += items
+
+
 def run(*targets: Words, **options: Any) -> Results:
     judges = options.pop("judges", [PhraseJudge()])
     return evaluate(targets, SUITE, judges, GREEDY, Unattended(), **options)
+
+
+def test_no_stage_counts_what_belongs_to_another() -> None:
+    control, target = Counting(), Merged("merged", 2)
+    evaluate([Numbers("one", 6), target], SUITE, [PhraseJudge()], GREEDY, control)
+    asked = sum(p.kind != "text" for p in SUITE.prompts)
+    assert ["Merging", 3, 3] in control.stages
+    assert ["Asking merged", asked, asked] in control.stages
+    assert [s for s in control.stages if s[1] > s[2]] == []
+    assert target.loads == 1
 
 
 def test_every_target_answers_every_prompt_but_texts_and_utility_is_not_judged() -> None:

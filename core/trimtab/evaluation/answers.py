@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from trimtab import __version__
 from trimtab.control import Control
-from trimtab.evaluation.asking import Target
+from trimtab.evaluation.asking import Target, begin
 from trimtab.evaluation.decoding import Decoding
 from trimtab.evaluation.metrics import perplexity
 from trimtab.evaluation.suite import Prompt, Suite
@@ -156,7 +156,7 @@ def ask_all(
             )
             if measured and chosen and (lacking or others_lack):
                 assert isinstance(target, Measurable)
-                control.stage(f"Comparing {target.name}", len(chosen))
+                begin(f"Comparing {target.name}", len(chosen), target, control)
                 own = target.first_token_logits(chosen, decoding, control)
                 if target is first:
                     logits = own
@@ -173,7 +173,7 @@ def ask_all(
 
 def _ask(target: Target, suite: Suite, decoding: Decoding, control: Control) -> Answers:
     asked = [p for p in suite.prompts if p.kind != "text"]
-    control.stage(f"Asking {target.name}", len(asked))
+    begin(f"Asking {target.name}", len(asked), target, control)
     texts = target.generate(asked, decoding, control) if asked else []
     said = Answers({p.id: text for p, text in zip(asked, texts, strict=True)})
     if not isinstance(target, Measurable):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from trimtab.control import Control
 from trimtab.evaluation.decoding import Decoding
@@ -32,6 +32,22 @@ class Target(Protocol):
 
     def close(self) -> None:
         """Give back what it holds; the next call takes it up again."""
+
+
+@runtime_checkable
+class Loadable(Target, Protocol):
+    """A target that has to be loaded before it answers, and would load itself when it is asked."""
+
+    def loaded(self, control: Control) -> object:
+        """Load what is not loaded yet; merging and reading report stages of their own."""
+
+
+def begin(stage: str, total: int, target: Target, control: Control) -> None:
+    """Begin a stage of asking a target, whose loading belongs to a stage before."""
+    if isinstance(target, Loadable):
+        control.stage(f"Loading {target.name}", 1)
+        target.loaded(control)
+    control.stage(stage, total)
 
 
 def question(prompt: Prompt) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from trimtab.control import Control
 from trimtab.errors import UserError
 from trimtab.evaluation.answers import Measurable
-from trimtab.evaluation.asking import Target
+from trimtab.evaluation.asking import Target, begin
 from trimtab.evaluation.decoding import Decoding
 from trimtab.evaluation.judgements import load_judgements
 from trimtab.evaluation.judges import (
@@ -86,6 +86,7 @@ class FirstTokens:
         """Return the judge of one target, its log-odds of all these prompts at hand."""
         assert isinstance(target, _Tokenised)  # `refuse` has seen to it
         seen: Any = target
+        begin(f"First tokens of {target.name}", len(prompts), target, control)
 
         def logits(asked: Sequence[Prompt], /) -> Any:
             return seen.first_token_logits(asked, decoding, control)

@@ -171,7 +171,6 @@ def _judge(
     control: Control,
 ) -> dict[str, Verdict]:
     prompts = [*suite.by_kind("harmful"), *suite.by_kind("lookalike")]
-    control.stage(f"{given.name} reads {target.name}", len(prompts))
     found: dict[str, Verdict] = {}
     if isinstance(given, JudgeOfTargets):
         try:
@@ -180,6 +179,7 @@ def _judge(
             target.close()
     else:
         judge = given
+    control.stage(f"{given.name} reads {target.name}", len(prompts))
 
     def one(prompt: Prompt) -> Verdict:
         verdict = judge.judge(prompt, said.answers[prompt.id])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from trimtab.kernels import compiled, compiled_changes
+from trimtab.kernels.whole import make_ops
 
 Stored = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.float32]
@@ -96,7 +97,7 @@ def test_inner_products_are_those_of_float64(count: int, kind: str) -> None:
     stored = stored_models(count, 3 * compiled.BLOCK + 17)
     given: list[Any] = stored if kind == "stored" else [widened(s) for s in stored]
     out = np.empty((1 + count, 1 + count))
-    compiled_changes.gram(given[0], tuple(given[1:]), out)
+    compiled_changes.gram(given[0], tuple(given[1:]), 0, out)
     origin, *models = (widened(s) for s in stored)
     # the task vectors are float32, as every method sees them
     vectors = np.array([origin, *(m - origin for m in models)]).astype(np.float64)
@@ -110,10 +111,25 @@ def test_inner_products_are_those_of_float64(count: int, kind: str) -> None:
 def test_inner_products_do_not_depend_on_cuts_at_whole_blocks(count: int) -> None:
     origin, *models = stored_models(count, 4 * compiled.BLOCK)
     whole, parts = np.empty((1 + count, 1 + count)), np.zeros((1 + count, 1 + count))
-    compiled_changes.gram(origin, tuple(models), whole)
+    compiled_changes.gram(origin, tuple(models), 0, whole)
     one = np.empty_like(whole)
     for low in range(0, origin.size, compiled.BLOCK):
         cut = slice(low, low + compiled.BLOCK)
-        compiled_changes.gram(origin[cut], tuple(m[cut] for m in models), one)
+        compiled_changes.gram(origin[cut], tuple(m[cut] for m in models), 0, one)
         parts += one
     assert np.array_equal(np.triu(whole), np.triu(parts))
+
+
+@pytest.mark.parametrize("backend", ["numba", "torch"])
+def test_inner_products_of_changes_alone_are_the_same_and_the_others_are_not_numbers(
+    backend: str,
+) -> None:
+    ops = make_ops(backend)
+    given: list[Any] = [widened(s) for s in stored_models(3, 2 * compiled.BLOCK + 5)]
+    if backend == "torch":
+        given = [torch.from_numpy(values) for values in given]
+    every, few = ops.gram(given[0], given[1:]), ops.gram(given[0], given[1:], changes_only=True)
+    assert np.array_equal(every, every.T)
+    assert np.array_equal(few[1:, 1:], every[1:, 1:])
+    assert np.isnan(few[0]).all()
+    assert np.isnan(few[:, 0]).all()

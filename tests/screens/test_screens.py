@@ -28,6 +28,7 @@ from trimtab.evaluation.decisions import decide
 from trimtab.jobs.control import JobControl
 from trimtab.jobs.tasks import run_job
 from trimtab.masks.entries import Chance, MaskEntry, Rule
+from trimtab.merging import memory
 from trimtab.project import Project
 from trimtab.project.edits import set_layer_ratios, set_masks, set_method, set_model_parameter
 from trimtab_gui import looking, merging, planning, texts, theme
@@ -248,8 +249,11 @@ def test_the_list_of_methods_looks_as_it_should(
 
 @pytest.mark.parametrize("mode", ["dark", "light"])
 def test_the_plan_looks_as_it_should(
-    sparse: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode, qtbot: QtBot
-) -> None:
+    sparse: MainWindow, qapp: QApplication, tmp_path: Path, mode: theme.Mode, qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    # a worker is small; this process holds what all tests before have loaded
+    monkeypatch.setattr(memory, "_own_size", lambda: 300 << 20)
     theme.apply(qapp, mode)
     sparse.actions_.run("plan")
     sheet, job = sparse.planning.sheet, sparse.planning._job

@@ -60,8 +60,8 @@ class Facts:
         origins = (
             origin(tensor.origin), *(origin(source) for source in tensor.models), tensor.masked
         )  # fmt: skip
-        if passes[0].kind == "gram":
-            return self._with_gram(tensor.name, origins, passes)
+        if passes[0].kind:
+            return self._with_gram(tensor.name, (passes[0].kind, origins), passes)
         if method.name in self._mistrusted:
             return passes, ()
         keys = tensor.keys if method.random else ()

@@ -129,7 +129,7 @@ def _known_facts(plan: Plan) -> Known | None:
 
     def known(tensor: PlannedTensor, kind: str) -> Any:
         row = rows.get(tensor.name)
-        if kind != "gram" or row is None:
+        if kind not in ("gram", "changes") or row is None:
             return None
         models = finetuned_indices(lineup, row, tensor.origin, tensor.models)
         return None if models is None else known_gram(inspection, lineup, row, models)

@@ -11,7 +11,6 @@ from trimtab.kernels.compiled import (
     agree,
     divide_where,
     loop,
-    reduction,
     scale,
     single_of,
 )
@@ -31,74 +30,25 @@ def _change(stored, reference, out):
         out[i] = single_of(stored[i]) - reference[i]
 
 
-@reduction
-def _products_of_one(reference, model):
-    rr, rx, xx = 0.0, 0.0, 0.0
-    for i in range(reference.size):
-        own = single_of(reference[i])
-        r, x = np.float64(own), np.float64(single_of(model[i]) - own)
-        rr += r * r
-        rx += r * x
-        xx += x * x
-    return rr, rx, xx
-
-
-@reduction
-def _products_of_two(reference, left, right):
-    rr, rx, ry, xx, xy, yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(reference.size):
-        own = single_of(reference[i])
-        r = np.float64(own)
-        x, y = np.float64(single_of(left[i]) - own), np.float64(single_of(right[i]) - own)
-        rr += r * r
-        rx += r * x
-        ry += r * y
-        xx += x * x
-        xy += x * y
-        yy += y * y
-    return rr, rx, ry, xx, xy, yy
-
-
 @loop
-def _add_products(reference, models, low, high, room, out):
-    count, size = 1 + len(models), high - low
-    _fill(reference[low:high], room[0, :size])
-    for k in range(len(models)):
-        _change(models[k][low:high], room[0, :size], room[k + 1, :size])
-    for i in range(count):
-        for j in range(i, count):
-            out[i, j] += _dot_block(room[i, :size], room[j, :size])
-
-
-@loop
-def gram(reference, models, out):
+def gram(reference, models, first, out):
     """Fill the upper triangle of `out`, float64 [1 + m, 1 + m], with inner products.
 
-    Those of [reference, models[0] - reference, ...], summed over the blocks that `dot` sums over.
-    float32 [n] each, or uint16 [n] with the bits of bfloat16; `models` is a tuple.
+    Those of [reference, models[0] - reference, ...] from row `first` on, the same bits as `dot`
+    makes. float32 [n] each, or uint16 [n] with the bits of bfloat16; `models` is a tuple.
     """
-    # one or two models at once: most merges have no more
-    count = len(models)
-    room = np.empty((1 + count if count > 2 else 0, BLOCK), dtype=np.float32)
+    count = 1 + len(models)
+    room = np.empty((count, BLOCK), dtype=np.float32)
     out[:] = 0.0
     for low in range(0, reference.size, BLOCK):
         high = min(low + BLOCK, reference.size)
-        own, left, right = reference[low:high], models[0][low:high], models[-1][low:high]
-        if count == 1:
-            rr, rx, xx = _products_of_one(own, left)
-            out[0, 0] += rr
-            out[0, 1] += rx
-            out[1, 1] += xx
-        elif count == 2:
-            rr, rx, ry, xx, xy, yy = _products_of_two(own, left, right)
-            out[0, 0] += rr
-            out[0, 1] += rx
-            out[0, 2] += ry
-            out[1, 1] += xx
-            out[1, 2] += xy
-            out[2, 2] += yy
-        else:
-            _add_products(reference, models, low, high, room, out)
+        size = high - low
+        _fill(reference[low:high], room[0, :size])
+        for k in range(len(models)):
+            _change(models[k][low:high], room[0, :size], room[k + 1, :size])
+        for i in range(first, count):
+            for j in range(i, count):
+                out[i, j] += _dot_block(room[i, :size], room[j, :size])
 
 
 @loop

@@ -101,10 +101,13 @@ class CompiledOps:
     def dot(self, left: Vector, right: Vector) -> float:
         return float(c.dot(left, right))
 
-    def gram(self, reference: Any, models: Sequence[Any]) -> Gram:
+    def gram(self, reference: Any, models: Sequence[Any], changes_only: bool = False) -> Gram:
         found = np.empty((1 + len(models), 1 + len(models)))
-        changes.gram(reference, tuple(models), found)
-        return np.triu(found) + np.triu(found, 1).T
+        changes.gram(reference, tuple(models), int(changes_only), found)
+        found += np.triu(found, 1).T
+        if changes_only:
+            found[0] = found[:, 0] = np.nan
+        return found
 
     def absolute_sum(self, values: Vector) -> float:
         return float(c.absolute_sum(values))

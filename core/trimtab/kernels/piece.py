@@ -78,10 +78,10 @@ class Ops(Protocol):
     def dot(self, left: Array, right: Array) -> float:
         """Return the inner product, summed in float64."""
 
-    def gram(self, reference: Array, models: Sequence[Array]) -> Floats:
+    def gram(self, reference: Array, models: Sequence[Array], changes_only: bool = False) -> Floats:
         """Return the inner products of [reference, modelᵢ − reference, …], [1 + m, 1 + m].
 
-        Takes bfloat16 bits as well.
+        Those with the reference are NaN with `changes_only`. Takes bfloat16 bits as well.
         """
 
     def absolute_sum(self, values: Array) -> float:
@@ -250,7 +250,8 @@ class Pass:
     `measure(piece)` is called for every piece; what it returns is added up over each unit. Then
     `settle(units, facts)` makes of the units' sums, in order, and of the facts settled before, the
     fact that `Piece.facts` will hold next.
-    `kind` names what is measured where it may be known already ("gram"). `takes_stored` says that
+    `kind` names what is measured where it may be known already: "gram", or "changes" for inner
+    products of which those with the reference are not looked at. `takes_stored` says that
     `measure` is content with a piece of uint16, the bits of bfloat16, where the primitives are
     compiled. Where `known(facts)` nothing needs to be read and `settle` gets no units.
     """

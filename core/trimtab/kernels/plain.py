@@ -100,12 +100,12 @@ class TorchOps:
     def dot(self, left: Tensor, right: Tensor) -> float:
         return float((left.double() * right.double()).sum())
 
-    def gram(self, reference: Tensor, models: Sequence[Tensor]) -> Any:
+    def gram(self, reference: Tensor, models: Sequence[Tensor], changes_only: bool = False) -> Any:
         vectors = [reference, *(model - reference for model in models)]
-        found = np.zeros((len(vectors), len(vectors)))
-        for i, left in enumerate(vectors):
+        found = np.full((len(vectors), len(vectors)), np.nan)
+        for i in range(int(changes_only), len(vectors)):
             for j in range(i, len(vectors)):
-                found[i, j] = found[j, i] = self.dot(left, vectors[j])
+                found[i, j] = found[j, i] = self.dot(vectors[i], vectors[j])
         return found
 
     def absolute_sum(self, values: Tensor) -> float:

@@ -30,6 +30,10 @@ def _measure(x: Piece) -> Measured:
     return [x.ops.gram(x.reference, x.models)]
 
 
+def _measure_changes(x: Piece) -> Measured:
+    return [x.ops.gram(x.reference, x.models, changes_only=True)]
+
+
 def _settle(units: list[Measured], facts: Sequence[Any]) -> Floats:
     total: Floats = np.sum([unit[0] for unit in units], axis=0)
     return total
@@ -38,6 +42,11 @@ def _settle(units: list[Measured], facts: Sequence[Any]) -> Floats:
 def gram_pass(outline: Outline, **parameters: Any) -> Sequence[Pass]:
     """One pass: the inner products of [reference, τ₁, …, τₘ], float64 [1 + m, 1 + m]."""
     return (Pass(_measure, _settle, "gram", takes_stored=True),)
+
+
+def changes_pass(outline: Outline, **parameters: Any) -> Sequence[Pass]:
+    """One pass: as `gram_pass`, for methods that do not look at row and column 0."""
+    return (Pass(_measure_changes, _settle, "changes", takes_stored=True),)
 
 
 def absolute(gram: Floats) -> Floats:

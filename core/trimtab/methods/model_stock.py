@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from trimtab.kernels.piece import Array, Outline, Pass, Piece
-from trimtab.methods.forms import combined, gram_pass
+from trimtab.methods.forms import changes_pass, combined
 from trimtab.methods.registry import Floats, Param, Scope, merge_method
 
 
@@ -37,7 +37,7 @@ def _form(
 
 
 def _passes(outline: Outline, *, filter_wise: bool) -> Sequence[Pass]:
-    return () if filter_wise else gram_pass(outline)
+    return () if filter_wise else changes_pass(outline)
 
 
 def _scope(*, filter_wise: bool) -> Scope:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Zone = Literal["in", "layer", "out"]
@@ -64,6 +65,8 @@ class TensorName:
         return self.row if self.layer is None else f"L{self.layer} · {self.row}"
 
 
+# a plan is made of the same names again with every move of a slider
+@lru_cache(maxsize=1 << 16)
 def parse(name: str) -> TensorName:
     """Place `name`; a name of no known family keeps its last component as the module."""
     tower_match = _TOWER.search(name)

@@ -52,11 +52,19 @@ def gram(reference, models, first, out):
 
 
 @loop
-def elect(reference, deltas, factors, shares, normalize, last):
+def _vote(deltas, low, high, total):
+    total[:] = deltas[0][low:high]
+    for k in range(1, len(deltas)):
+        add(total, deltas[k][low:high])
+
+
+@loop
+def elect(reference, deltas, factors, shares, normalize, last, plain_vote):
     """Make deltas[0] the reference + last * the deltas times factors that agree in sign.
 
     float32 [n] each, `deltas` a tuple, all of it overwritten; `factors` and `shares` float32 [m].
-    With `normalize` each entry is divided by the sum of the shares that count in it.
+    With `normalize` each entry is divided by the sum of the shares that count in it. The sign is
+    that of the deltas' sum, with `plain_vote` without the factors.
     """
     room = np.empty((3, _ROOM), dtype=np.float32)
     for low in range(0, reference.size, _ROOM):
@@ -66,11 +74,12 @@ def elect(reference, deltas, factors, shares, normalize, last):
             room[1, : high - low],
             room[2, : high - low],
         )
+        if plain_vote:
+            _vote(deltas, low, high, total)
         for k in range(len(deltas)):
             scale(deltas[k][low:high], factors[k])
-        total[:] = deltas[0][low:high]
-        for k in range(1, len(deltas)):
-            add(total, deltas[k][low:high])
+        if not plain_vote:
+            _vote(deltas, low, high, total)
         mixed[:] = np.float32(0.0)
         divisor[:] = np.float32(0.0)
         for k in range(len(deltas)):

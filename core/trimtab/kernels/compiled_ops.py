@@ -174,11 +174,12 @@ class CompiledOps:
         shares: Sequence[float],
         normalize: bool,
         scale: float,
+        plain_vote: bool = False,
     ) -> Vector:
         single = np.float32
         changes.elect(
             reference, tuple(deltas), np.array(factors, single), np.array(shares, single),
-            normalize, single(scale),
+            normalize, single(scale), plain_vote,
         )  # fmt: skip
         return deltas[0]
 

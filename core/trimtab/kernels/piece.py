@@ -149,10 +149,12 @@ class Ops(Protocol):
         shares: Sequence[float],
         normalize: bool,
         scale: float,
+        plain_vote: bool = False,
     ) -> Array:
         """Return reference + scale × Σ of those factorᵢ deltasᵢ that have the sign of their sum.
 
-        With `normalize` Σ is divided by the sum of the shares that count. Overwrites the deltas.
+        With `plain_vote` the sign of Σ deltasᵢ, without factors. With `normalize` the result's Σ is
+        divided by the sum of the shares that count. Overwrites the deltas.
         """
 
     def divide_where(self, values: Array, divisor: Array) -> None:

@@ -201,12 +201,18 @@ class TorchOps:
         shares: Sequence[float],
         normalize: bool,
         scale: float,
+        plain_vote: bool = False,
     ) -> Tensor:
+        def total_of() -> Tensor:
+            total = deltas[0].clone()
+            for delta in deltas[1:]:
+                total.add_(delta)
+            return total
+
+        total = total_of() if plain_vote else None
         for delta, factor in zip(deltas, factors, strict=True):
             self.scale(delta, factor)
-        total = deltas[0].clone()
-        for delta in deltas[1:]:
-            total.add_(delta)
+        total = total_of() if total is None else total
         mixed, divisor = torch.zeros_like(total), torch.zeros_like(total)
         for delta, share in zip(deltas, shares, strict=True):
             self.agree(total, delta, share, mixed, divisor)

@@ -38,6 +38,8 @@ def _passes(outline: Outline, *, select_topk: float) -> Sequence[Pass]:
     passes = rank_passes(_rows, [0], wanted, count_nonzero=True) if select_topk < 1 else []
 
     def energies(x: Piece) -> Measured:
+        if select_topk >= 1:
+            return [np.diag(x.ops.gram(x.reference, x.models, changes_only=True))[1:]]
         x.deltas()
         _select(x, select_topk)
         return [np.array([x.ops.dot(delta, delta) for delta in x.models])]
@@ -49,7 +51,7 @@ def _passes(outline: Outline, *, select_topk: float) -> Sequence[Pass]:
             return [1.0 / len(total)] * len(total)
         return [float(share) for share in total / whole]
 
-    return [*passes, Pass(energies, settle)]
+    return [*passes, Pass(energies, settle, takes_stored=select_topk >= 1)]
 
 
 @merge_method(
@@ -75,17 +77,7 @@ def sce(
     Shares and selection are per tensor. Wan et al. 2024, section 3.3. mergekit gives all models
     the same share where the mean squares add up to less than 1e-6: in most fine-tuned models.
     """
-    ops = x.ops
     deltas = x.deltas()
     _select(x, select_topk)
-    total = ops.copy(deltas[0])
-    for delta in deltas[1:]:
-        ops.add(total, delta)
-    mixed, divisor = ops.zeros_like(total), ops.zeros_like(total)
-    for delta, share in zip(deltas, x.facts[-1], strict=True):
-        scaled = ops.copy(delta)
-        ops.scale(scaled, share)
-        ops.agree(total, scaled, share, mixed, divisor)
-    ops.divide_where(mixed, divisor)
-    ops.add(mixed, x.reference)
-    return mixed
+    shares = x.facts[-1]
+    return x.ops.elect(x.reference, deltas, shares, shares, True, 1.0, plain_vote=True)

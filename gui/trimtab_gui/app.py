@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,12 +87,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         from trimtab.jobs.worker import main as work
 
         return work()
+    if options.tour is None:
+        return _run(options, Session())
+    # pictures show neither what somebody has set nor where they last were
+    with tempfile.TemporaryDirectory(prefix="trimtab-") as folder:
+        return _run(options, Session(Path(folder)))
+
+
+def _run(options: argparse.Namespace, session: Session) -> int:
     # other packages' methods are described by the worker, and never run in this process
     load_no_entry_points()
     # while headers are read in a thread, every call into Qt waits for its turn this long at most
     sys.setswitchinterval(_SWITCH_S)
     app = _application()
-    session = Session()
     chosen = options.theme or session.get("theme", "dark")
     theme.apply(app, chosen if chosen in _MODES else "dark")
     window = MainWindow(Desk(session))

@@ -16,6 +16,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `trimtab demo --headless` fills, run twice in a row into the same place."""
     output = tmp_path_factory.mktemp("demo") / "out"
     environment = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    environment["TRIMTAB_CONFIG_DIR"] = str(output.parent / "config")
     command = [sys.executable, "-m", "trimtab", "demo", "--headless", "--output", str(output)]
     for _ in range(2):
         run = subprocess.run(
@@ -58,6 +59,10 @@ def test_the_summary_shows_the_problem_and_the_way_back(demo: Path) -> None:
         and curve["task tokens"]["value"] > m["task tokens"]["value"]
         for m in merged
     )
+
+
+def test_what_somebody_has_set_in_the_window_is_neither_shown_nor_changed(demo: Path) -> None:
+    assert not (demo.parent / "config").exists()
 
 
 def test_the_screenshots_are_of_a_full_window(demo: Path) -> None:

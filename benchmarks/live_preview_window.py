@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def watch(window: MainWindow) -> Clock:
         if self is gauge:
             clock.painted()
 
+    # Qt looks the method up in the class, so that is where it has to be replaced
     Gauge.paintEvent = painted  # type: ignore[method-assign]
     # a gauge whose number stays the same would not be painted again
     window.workbench.pages.live.changed.connect(gauge.update)
@@ -122,6 +124,10 @@ def positions(window: MainWindow, count: int) -> list[QPoint]:
     return [QPoint(round(x), track.height() // 2) for x in xs]
 
 
+def _is_past(moment: float) -> bool:
+    return time.perf_counter() >= moment
+
+
 def drag(window: MainWindow, clock: Clock, count: int, pause_s: float | None) -> None:
     """Move the slider `count` times: every `pause_s`, or each time when the last was painted."""
     track = window.workbench.method.ratios[0].track
@@ -137,8 +143,7 @@ def drag(window: MainWindow, clock: Clock, count: int, pause_s: float | None) ->
         if pause_s is None:
             clock.wait_until(lambda: not clock.waiting)
         else:
-            end = begun + pause_s
-            clock.wait_until(lambda end=end: time.perf_counter() >= end)  # type: ignore[misc]
+            clock.wait_until(partial(_is_past, begun + pause_s))
     clock.wait_until(lambda: not clock.waiting)
     QTest.mouseRelease(track, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, places[-1])
 

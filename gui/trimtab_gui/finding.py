@@ -54,6 +54,8 @@ class Finding(QObject):
         self.forget()
         self.changed.emit()
 
+    # no abstract methods: Qt's metaclass cannot be joined with that of abstract classes
+
     def forget(self) -> None:
         """Drop what is known of the lineup before."""
         raise NotImplementedError

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from trimtab.activations.tokens import Tokens
+from trimtab.control import JobCancelled, Unattended
 
 _COMMON: dict[str, Any] = {
     "hidden_size": 32,
@@ -69,3 +70,15 @@ def random_tokens(seed: int = 0) -> list[Tokens]:
         Tokens(tuple(torch.randint(3, 50, (length,), generator=generator).tolist()), answer)
         for length, answer in ((9, 4), (12, 6), (9, 5), (7, 3))
     ]
+
+
+class Stopping(Unattended):
+    """Stops a job when it has asked so many times whether to go on."""
+
+    def __init__(self, checks: int):
+        self.left = checks
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise JobCancelled

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from trimtab.control import JobCancelled
@@ -79,3 +80,21 @@ class StopAfter:
 
     def advance(self, items: int = 0, n_bytes: int = 0) -> None:
         self._done += items
+
+
+def tiny_adapter(root: Path) -> Recipe:
+    """Return a lineup of an aligned model and a LoRA adapter of random factors on top of it."""
+    aligned = tiny(root / "aligned", 1)
+    model = AutoModelForCausalLM.from_pretrained(aligned)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"])
+    lora = get_peft_model(model, config)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in lora.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.05)
+    lora.save_pretrained(str(root / "adapter"))
+    return Recipe(
+        aligned=ModelRef(path=str(aligned)),
+        finetuned=(FineTuned(path=str(root / "adapter"), adapter_base="aligned"),),
+    )

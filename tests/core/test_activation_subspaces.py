@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from activation_models import Stopping
 from scipy.linalg import subspace_angles
 
 import trimtab_resources
@@ -241,22 +242,10 @@ def test_without_answers_only_all_tokens_can_be_looked_at(tmp_path: Path) -> Non
     assert np.isnan(found.refusal[0].turn)
 
 
-class _Stopping(Unattended):
-    """Stops the job at the n-th question whether to go on."""
-
-    def __init__(self, checks: int):
-        self.left = checks
-
-    def check(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise JobCancelled
-
-
 @pytest.mark.parametrize("checks", [3, 40])
 def test_a_cancelled_job_keeps_nothing(checks: int, tmp_path: Path) -> None:
     with pytest.raises(JobCancelled):
-        run_job("activation_subspaces", _params(), _Stopping(checks))
+        run_job("activation_subspaces", _params(), Stopping(checks))
     assert run_job("activation_subspaces", _params(), Unattended())["cached"] is False
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from activation_models import FAMILIES, make_model, random_tokens
+from activation_models import FAMILIES, Stopping, make_model, random_tokens
 
 from trimtab.activations.blocks import BlockModel, Site
 from trimtab.activations.shelf import Shelf
@@ -150,22 +150,12 @@ def test_a_model_whose_blocks_share_more_than_states_is_refused(
     assert caught.value.code == "not_streamable"
 
 
-class _Impatient(Unattended):
-    def __init__(self, checks: int):
-        self.left = checks
-
-    def check(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise JobCancelled
-
-
 @pytest.mark.parametrize("checks", [0, 5, 14, 20])
 def test_a_run_stops_when_it_is_told_to(checks: int, tmp_path: Path) -> None:
     make_model("llama", tmp_path / "m")
     with TensorReader() as reader, Shelf(tmp_path) as shelf:
         model = _open(tmp_path / "m", reader)
-        run = Pass(model, batches(random_tokens()), shelf, _Impatient(checks))
+        run = Pass(model, batches(random_tokens()), shelf, Stopping(checks))
 
         def both() -> None:
             run.forward(keep=True)

@@ -11,9 +11,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from somf_models import tiny, tiny_pairs, tiny_recipe
+from somf_models import tiny_adapter, tiny_pairs, tiny_recipe
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from builders import merge, weights, write_model
@@ -22,7 +21,7 @@ from trimtab.cli import main
 from trimtab.control import Unattended
 from trimtab.errors import UserError
 from trimtab.masks.file import MaskFile
-from trimtab.merging.recipe import FineTuned, ModelRef, Recipe, load_recipe
+from trimtab.merging.recipe import load_recipe
 from trimtab.realign.antidote import highest, matched_at_random, pruned_in_row, removed
 from trimtab.realign.antidote_norms import realignment_set
 from trimtab.realign.antidote_run import antidote
@@ -196,25 +195,8 @@ def test_weight_zeroing_zeroes_the_highest_scores_and_nothing_else(
     assert not list(tmp_path.glob("*.partial"))
 
 
-def _adapter(root: Path) -> Recipe:
-    aligned = tiny(root / "aligned", 1)
-    model = AutoModelForCausalLM.from_pretrained(aligned)
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"])
-    lora = get_peft_model(model, config)
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for name, parameter in lora.named_parameters():
-            if "lora_B" in name:
-                parameter.copy_(torch.randn_like(parameter) * 0.05)
-    lora.save_pretrained(str(root / "adapter"))
-    return Recipe(
-        aligned=ModelRef(path=str(aligned)),
-        finetuned=(FineTuned(path=str(root / "adapter"), adapter_base="aligned"),),
-    )
-
-
 def test_lora_space_prunes_both_factors_by_what_goes_into_each(tmp_path: Path) -> None:
-    made = _adapter(tmp_path)
+    made = tiny_adapter(tmp_path)
     options = AntidoteOptions(variant="lora-space", alpha=0.3)
     antidote(made, SET, options, tmp_path / "pruned", Unattended())
     before = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
@@ -281,7 +263,7 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(
 
 
 def test_an_adapter_is_not_zeroed_and_a_base_is_nothing_to_revert_to(tmp_path: Path) -> None:
-    made = _adapter(tmp_path)
+    made = tiny_adapter(tmp_path)
     with pytest.raises(UserError, match="weight-zeroing"):
         antidote(made, SET, AntidoteOptions(variant="weight-zeroing"), tmp_path / "z", Unattended())
     plain = tiny_recipe(tmp_path / "two")

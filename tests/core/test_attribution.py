@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from activation_models import make_model, random_tokens
+from activation_models import Stopping, make_model, random_tokens
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -362,22 +362,12 @@ def test_a_damaged_file_of_the_cache_is_made_again() -> None:
         assert np.array_equal(again.norm(name, "ours"), expected.norm(name, "ours"))
 
 
-class _Impatient(Unattended):
-    def __init__(self, checks: int):
-        self.left = checks
-
-    def check(self) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise JobCancelled
-
-
 @pytest.mark.parametrize("checks", [3, 40])
 def test_a_cancelled_job_leaves_no_half_a_file(checks: int) -> None:
     lineup = _lineup()
     weights = member_weights(lineup, lineup.finetuned[0])
     with pytest.raises(JobCancelled):
-        gradient_scores(weights, _calibration(8), Setting(), ["snip"], _Impatient(checks))
+        gradient_scores(weights, _calibration(8), Setting(), ["snip"], Stopping(checks))
     from trimtab.paths import cache_dir
 
     assert [p for p in cache_dir().rglob("*") if p.is_file()] == []

@@ -137,8 +137,8 @@ def test_one_block_is_held_and_of_the_models_what_has_room(monkeypatch: pytest.M
     run = BlockModel.run
 
     def seen(self: BlockModel, *args: Any) -> Any:
-        weights = self.weights
-        live.append((self.live_parameters, weights.arriving.nbytes))  # type: ignore[attr-defined]
+        weights: Any = self.weights
+        live.append((self.live_parameters, weights.arriving.nbytes))
         return run(self, *args)
 
     monkeypatch.setattr(BlockModel, "run", seen)

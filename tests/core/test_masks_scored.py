@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
-from somf_models import tiny, tiny_pairs, tiny_recipe
-from transformers import AutoModelForCausalLM
+from somf_models import tiny_adapter, tiny_pairs, tiny_recipe
 
 from builders import weights
 from trimtab.control import Unattended
@@ -19,7 +16,7 @@ from trimtab.errors import UserError
 from trimtab.jobs.tasks import run_job
 from trimtab.masks.file import MaskFile
 from trimtab.masks.spread import Counting
-from trimtab.merging.recipe import FineTuned, ModelRef, Recipe, open_lineup
+from trimtab.merging.recipe import Recipe, open_lineup
 from trimtab.realign.antidote import Variant
 from trimtab.realign.antidote_count import count_pruned, looked_at, usual_modules
 
@@ -55,22 +52,6 @@ def run(name: str, recipe: Recipe, **params: Any) -> dict[str, Any]:
     return run_job(name, given, Unattended())
 
 
-def adapter(root: Path) -> Recipe:
-    aligned = tiny(root / "aligned", 1)
-    model = AutoModelForCausalLM.from_pretrained(aligned)
-    lora = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for name, parameter in lora.named_parameters():
-            if "lora_B" in name:
-                parameter.copy_(torch.randn_like(parameter) * 0.05)
-    lora.save_pretrained(str(root / "adapter"))
-    return Recipe(
-        aligned=ModelRef(path=str(aligned)),
-        finetuned=(FineTuned(path=str(root / "adapter"), adapter_base="aligned"),),
-    )
-
-
 def kept(mask: Path, name: str, shape: tuple[int, ...]) -> Floats:
     size = int(np.prod(shape))
     bits = MaskFile.open(mask).read_bits(name, 0, size)
@@ -89,7 +70,7 @@ CASES: list[tuple[Variant, str]] = [
 def test_what_is_estimated_and_counted_is_what_is_then_pruned(
     tmp_path: Path, pairs: str, variant: Variant, kind: str, alpha: float
 ) -> None:
-    recipe = adapter(tmp_path) if variant == "lora-space" else tiny_recipe(tmp_path, kind=kind)
+    recipe = tiny_adapter(tmp_path) if variant == "lora-space" else tiny_recipe(tmp_path, kind=kind)
     given = {"calibration": pairs, "variant": variant, "alpha": alpha,
              "modules": usual_modules(variant)}  # fmt: skip
     told = run("antidote_estimate", recipe, **given)

@@ -14,7 +14,7 @@ from somf_models import tiny_pairs, tiny_recipe
 from builders import llama_tensors, moved, write_model
 from trimtab.control import Unattended
 from trimtab.jobs.tasks import run_job
-from trimtab.masks.entries import MaskEntry, Rule
+from trimtab.masks.entries import Chance, MaskEntry, Rule
 from trimtab.masks.file import MaskFile
 from trimtab.merging.recipe import FineTuned, ModelRef, Recipe
 from trimtab.project.mask_edits import add_mask, move_mask, paint, remove_mask
@@ -98,7 +98,7 @@ def test_scores_are_counted_once_and_a_threshold_keeps_what_the_counts_say(
 def test_alignments_directions_hold_what_dense_algebra_says(
     recipe: Recipe, lineup: dict[str, Path]
 ) -> None:
-    entry = MaskEntry(random={"keep": 0.5, "seed": 1})  # type: ignore[arg-type]
+    entry = MaskEntry(random=Chance(keep=0.5, seed=1))
     found = run("mask_overlap", recipe, entries=[entry.model_dump()])["tensors"]
     mask_shares = run("mask_shares", recipe, entries=[entry.model_dump()])["tensors"]
     alignment = difference(lineup, "aligned", "base")

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from evaluations import N, saved, with_controls
+from evaluate_fixtures import filled, finish, place
+from evaluations import N, with_controls
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtWidgets import QAbstractButton, QLineEdit, QWidget
 from pytestqt.qtbot import QtBot
@@ -21,34 +21,7 @@ from trimtab_gui.main_window import MainWindow
 from trimtab_gui.views.evaluate.change_panel import p_text, points_text
 from trimtab_gui.views.evaluate.place import EvaluatePlace
 
-__all__ = ["lineup_paths", "make_window", "window", "workbench"]
-
-
-@pytest.fixture
-def place(workbench: MainWindow, qtbot: QtBot) -> MainWindow:
-    """A window in the Evaluate place, before anything is evaluated."""
-    workbench.places.go("evaluate")
-    qtbot.waitUntil(lambda: workbench.evaluating.suite is not None)
-    return workbench
-
-
-def finish(window: MainWindow, folder: Path, qtbot: QtBot, **changes: Any) -> None:
-    """Let the evaluation that was started end, with the results in a file of a folder."""
-    job = window.evaluating._job
-    assert job is not None
-    path = saved(folder, params=job.params, **changes)
-    window.desk.jobs.finished.emit(job, {"path": str(path)}, 12.0)
-    qtbot.waitUntil(lambda: window.evaluating._job is not job)
-    qtbot.waitUntil(lambda: window.evaluating.comparison is not None)
-    qtbot.waitUntil(lambda: not window.evaluating.asking or window.evaluating._job is not None)
-
-
-@pytest.fixture
-def filled(place: MainWindow, tmp_path: Path, qtbot: QtBot) -> MainWindow:
-    """The place after a run of three targets."""
-    place.actions_.run("evaluate")
-    finish(place, tmp_path, qtbot)
-    return place
+__all__ = ["filled", "lineup_paths", "make_window", "place", "window", "workbench"]
 
 
 # What is asked.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from evaluations import saved, with_controls
+from evaluate_fixtures import finish
+from evaluations import with_controls
 from PySide6.QtCore import QPoint, Qt
 from pytestqt.qtbot import QtBot
 from scipy.stats import binomtest
@@ -29,14 +30,6 @@ def place(workbench: MainWindow, qtbot: QtBot) -> MainWindow:
     tabs = workbench.evaluate.categories.tabs["dots"]
     qtbot.mouseClick(tabs.buttons["slopes"], Qt.MouseButton.LeftButton)
     return workbench
-
-
-def finish(window: MainWindow, folder: Path, qtbot: QtBot, **changes: object) -> None:
-    job = window.evaluating._job
-    assert job is not None
-    path = saved(folder, params=job.params, **changes)  # type: ignore[arg-type]
-    window.desk.jobs.finished.emit(job, {"path": str(path)}, 12.0)
-    qtbot.waitUntil(lambda: window.evaluating.comparison is not None)
 
 
 @pytest.fixture

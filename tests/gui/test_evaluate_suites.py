@@ -187,7 +187,8 @@ def test_results_of_each_suite_are_kept_apart(two: MainWindow, qtbot: QtBot) -> 
     qtbot.waitUntil(lambda: evaluating.comparison is not None)
     assert evaluating.facts is not first
     assert two.evaluate.slopes._subtitle.text() == "own.jsonl"
-    assert two.evaluate.answers.shown is evaluating.facts.exchanges[0]  # type: ignore[union-attr]
+    assert evaluating.facts is not None
+    assert two.evaluate.answers.shown is evaluating.facts.exchanges[0]
     verdict = two.evaluate.thresholds.verdict.text()
     assert verdict == "Trimtab core: fails\nown.jsonl: fails"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluations import results, saved
+from evaluate_fixtures import filled, finish, place
+from evaluations import results
 from pytestqt.qtbot import QtBot
 from window_fixtures import lineup_paths, make_window, window, workbench
 
@@ -17,34 +18,7 @@ from trimtab_gui.bounds import DEFAULTS, load_bounds
 from trimtab_gui.main_window import MainWindow
 from trimtab_gui.session import Session
 
-__all__ = ["lineup_paths", "make_window", "window", "workbench"]
-
-
-@pytest.fixture
-def place(workbench: MainWindow, qtbot: QtBot) -> MainWindow:
-    """A window in the Evaluate place, before anything is evaluated."""
-    workbench.places.go("evaluate")
-    qtbot.waitUntil(lambda: workbench.evaluating.suite is not None)
-    return workbench
-
-
-def finish(window: MainWindow, folder: Path, qtbot: QtBot, **changes: Any) -> None:
-    """Let the evaluation that was started end, with the results in a file of a folder."""
-    job = window.evaluating._job
-    assert job is not None
-    path = saved(folder, params=job.params, **changes)
-    window.desk.jobs.finished.emit(job, {"path": str(path)}, 12.0)
-    qtbot.waitUntil(lambda: window.evaluating._job is not job)
-    qtbot.waitUntil(lambda: window.evaluating.comparison is not None)
-    qtbot.waitUntil(lambda: not window.evaluating.asking or window.evaluating._job is not None)
-
-
-@pytest.fixture
-def filled(place: MainWindow, tmp_path: Path, qtbot: QtBot) -> MainWindow:
-    """The place after a run of three targets."""
-    place.actions_.run("evaluate")
-    finish(place, tmp_path, qtbot)
-    return place
+__all__ = ["filled", "lineup_paths", "make_window", "place", "window", "workbench"]
 
 
 def test_thresholds_set_before_are_judged(place: MainWindow, tmp_path: Path, qtbot: QtBot) -> None:

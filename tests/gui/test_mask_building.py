@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDoubleSpinBox, QScrollArea, QStyle, QStyleOptionComboBox
+from PySide6.QtWidgets import QDoubleSpinBox, QScrollArea, QSpinBox, QStyle, QStyleOptionComboBox
 from pytestqt.qtbot import QtBot
 from window_fixtures import lineup_paths, make_window, window, workbench
 
 from trimtab.control import Unattended
 from trimtab.errors import UserError
 from trimtab.jobs.tasks import run_job
-from trimtab.masks.entries import MaskEntry
+from trimtab.masks.entries import Chance, MaskEntry
 from trimtab.masks.file import MaskFile
 from trimtab.merging.recipe import FineTuned, Recipe
 from trimtab.paths import cache_dir
@@ -113,7 +113,7 @@ def masks(window: MainWindow) -> tuple[MaskEntry, ...]:
 def paused(window: MainWindow, place: MaskPlace, pairs: Path, qtbot: QtBot) -> Job:
     """Begin a learning and pause it after two steps."""
     place.choose("somf")
-    place.builder.form.controls["pairs"].choose(pairs)  # type: ignore[attr-defined]
+    place.builder.form.prompts("pairs").choose(pairs)
     qtbot.waitUntil(place.builder.button.isEnabled)
     place.builder.button.click()
     job = pending(window, "somf")
@@ -195,7 +195,7 @@ def test_a_learning_that_the_worker_lost_can_be_gone_on_with(
 def test_a_learning_stopped_before_its_first_step_is_not_offered_again(
     workbench: MainWindow, place: MaskPlace, pairs: Path, qtbot: QtBot
 ) -> None:
-    place.builder.form.controls["pairs"].choose(pairs)  # type: ignore[attr-defined]
+    place.builder.form.prompts("pairs").choose(pairs)
     qtbot.waitUntil(place.builder.button.isEnabled)
     place.builder.button.click()
     place.builder.learning.pause.click()
@@ -322,7 +322,7 @@ def test_antidotes_scores_are_shown_counted_and_cut(
     demo.choose("antidote")
     assert "harmful text" in demo.scores.notice()[0]
     assert " entries, 10.02 %" in dict(demo.method.facts)["takes"]  # before there is any text
-    demo.builder.form.controls["calibration"].choose(pairs)  # type: ignore[attr-defined]
+    demo.builder.form.prompts("calibration").choose(pairs)
     qtbot.waitUntil(lambda: waits(window, "antidote_estimate"))
     facts = dict(demo.method.facts)
     assert "energy" not in facts
@@ -360,7 +360,7 @@ def test_scores_that_are_no_longer_wanted_are_given_up(
     window: MainWindow, demo: MaskPlace, pairs: Path, qtbot: QtBot
 ) -> None:
     demo.choose("antidote")
-    demo.builder.form.controls["calibration"].choose(pairs)  # type: ignore[attr-defined]
+    demo.builder.form.prompts("calibration").choose(pairs)
     qtbot.waitUntil(lambda: waits(window, "antidote_estimate"))
     demo.choose("magnitude")
     assert not waits(window, "antidote_estimate")
@@ -372,7 +372,7 @@ def test_of_large_models_scores_are_found_when_they_are_wished_for(
 ) -> None:
     monkeypatch.setattr(masking, "SMALL_TO_RUN", 1000)
     demo.choose("antidote")
-    demo.builder.form.controls["calibration"].choose(pairs)  # type: ignore[attr-defined]
+    demo.builder.form.prompts("calibration").choose(pairs)
     qtbot.waitUntil(lambda: "Runs the model" in demo.scores.notice()[0])
     assert not demo.scoring.asking
     demo.scores.notice()[1].click()
@@ -395,7 +395,7 @@ def test_the_set_difference_shows_safety_without_utility(
     ):
         path = tmp_path / f"{key}.jsonl"
         path.write_text(json.dumps({"prompt": "how do i mend the lamp?", "response": said}))
-        demo.builder.form.controls[key].choose(path)  # type: ignore[attr-defined]
+        demo.builder.form.prompts(key).choose(path)
     qtbot.waitUntil(lambda: waits(window, "difference_scores"))
     found = answer(window, "difference_scores")
     view = demo.scores.view
@@ -415,7 +415,7 @@ def test_a_variant_that_the_model_does_not_allow_says_so(
     window: MainWindow, demo: MaskPlace, pairs: Path, qtbot: QtBot
 ) -> None:
     demo.choose("antidote")
-    demo.builder.form.controls["calibration"].choose(pairs)  # type: ignore[attr-defined]
+    demo.builder.form.prompts("calibration").choose(pairs)
     qtbot.waitUntil(demo.builder.button.isEnabled)
     variant = demo.builder.form.controls["variant"]
     assert isinstance(variant, Choice)
@@ -429,7 +429,7 @@ def test_a_pruned_copy_takes_the_models_place_as_a_step_that_can_be_undone(
     window: MainWindow, demo: MaskPlace, pairs: Path, tmp_path: Path, qtbot: QtBot
 ) -> None:
     demo.choose("antidote")
-    demo.builder.form.controls["calibration"].choose(pairs)  # type: ignore[attr-defined]
+    demo.builder.form.prompts("calibration").choose(pairs)
     variant = demo.builder.form.controls["variant"]
     assert isinstance(variant, Choice)
     variant.setCurrentIndex(variant.findData("weight-zeroing"))
@@ -451,7 +451,7 @@ def test_a_pruned_copy_takes_the_models_place_as_a_step_that_can_be_undone(
 
 
 def test_a_pruned_adapter_takes_the_adapters_place() -> None:
-    entry = MaskEntry(random={"keep": 0.5})  # type: ignore[arg-type]
+    entry = MaskEntry(random=Chance(keep=0.5))
     on_top = FineTuned(path="a", lora="b", lora_revision="1", masks=(entry,))
     recipe = Recipe(finetuned=(FineTuned(path="x", revision="2"), on_top))
     plain = use_pruned(recipe, 0, "pruned").after.finetuned[0]
@@ -625,7 +625,9 @@ def test_what_can_be_chosen_is_shown_whole(workbench: MainWindow, place: MaskPla
 def test_a_rule_is_of_layers_modules_and_names(place: MaskPlace) -> None:
     form = place.builder.forms["rule"]
     values = form.values
-    assert form.controls["last"].maximum() == 5  # type: ignore[attr-defined]
+    last = form.controls["last"]
+    assert isinstance(last, QSpinBox)
+    assert last.maximum() == 5
     entry = rule_entry({**values, "first": 3, "last": 1, "modules": "q, down", "tensors": "*.x*"})
     assert entry.rule is not None
     assert (entry.title, entry.op) == ("Without q, down, *.x* in layers 1–3", "minus")

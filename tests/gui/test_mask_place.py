@@ -275,16 +275,16 @@ def test_data_that_a_builder_needs_is_told_before_it_can_begin(
     place.choose("antidote")
     assert not place.builder.button.isEnabled()
     assert "harmful prompts with harmful answers" in place.builder.note.text()
-    prompts = place.builder.form.controls["calibration"]
+    prompts = place.builder.form.prompts("calibration")
     bad = tmp_path / "bad.jsonl"
     bad.write_text("{}\n")
-    prompts.choose(bad)  # type: ignore[attr-defined]
-    qtbot.waitUntil(lambda: prompts.error is not None)  # type: ignore[attr-defined]
+    prompts.choose(bad)
+    qtbot.waitUntil(lambda: prompts.error is not None)
     good = tmp_path / "pairs.jsonl"
     good.write_text('{"prompt": "a", "chosen": "no", "rejected": "yes"}\n' * 3)
-    prompts.choose(good)  # type: ignore[attr-defined]
+    prompts.choose(good)
     qtbot.waitUntil(place.builder.button.isEnabled)
-    assert "3 pairs" in prompts.says.text()  # type: ignore[attr-defined]
+    assert "3 pairs" in prompts.says.text()
     qtbot.mouseClick(place.builder.button, LEFT)
     job = pending(workbench, "antidote")
     assert (job.params["alpha"], job.params["calibration"]) == (0.1, str(good))
@@ -387,7 +387,7 @@ def test_the_directions_of_alignment_are_shown_before_and_after_the_masks(
 def start_learning(place: MaskPlace, tmp_path: Path, qtbot: QtBot) -> Job:
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"prompt": "a", "chosen": "no", "rejected": "yes"}\n' * 3)
-    place.builder.form.controls["pairs"].choose(pairs)  # type: ignore[attr-defined]
+    place.builder.form.prompts("pairs").choose(pairs)
     qtbot.waitUntil(place.builder.button.isEnabled)
     qtbot.mouseClick(place.builder.button, LEFT)
     return place._building._job  # type: ignore[return-value]

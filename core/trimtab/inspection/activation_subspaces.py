@@ -106,15 +106,12 @@ def compare(
         groups = [part.of_outputs() for part in groups]
     k = max(1, min(rank, d // _LARGEST_SHARE))
 
-    def both(half: tuple[int, ...], other: tuple[int, ...]) -> tuple[Floats, Floats]:
-        return tuple(  # type: ignore[return-value]
-            directions(summed([groups[g] for g in part]), k, centre=centre, seed=seed)
-            for part in (half, other)
-        )
+    def subspace(half: tuple[int, ...]) -> Floats:
+        return directions(summed([groups[g] for g in half]), k, centre=centre, seed=seed)
 
     true, *others = relabellings()
     safe, useful = (summed([groups[g] for g in part]) for part in true)
-    u, h = both(*true)
+    u, h = (subspace(half) for half in true)
     own, other = safe.inside(u, centre=centre), useful.inside(h, centre=centre)
     rest = u - h @ (h.T @ u)
     return MatrixOverlap(
@@ -126,7 +123,7 @@ def compare(
         most=min(u.shape[1], h.shape[1]),
         expected=u.shape[1] * h.shape[1] / d,
         dealt=tuple(overlap_sum(b, h) for b in by_chance(u, DEALS, seed, "permutation")),
-        relabelled=tuple(overlap_sum(*both(*halves)) for halves in others),
+        relabelled=tuple(overlap_sum(subspace(a), subspace(b)) for a, b in others),
         angles=tuple(np.degrees(principal_angles(u, h)).tolist()),
         safe_energy=safe.energy(centre=centre),
         safe_in_safe=float(np.trace(own)),

@@ -57,18 +57,3 @@ class DifferenceScoresParams(Params):
     score: Literal["snip", "wanda"] = "snip"
     limit: int | None = Field(default=128, ge=1)
     device: str = "auto"
-
-
-class AntidoteEstimateParams(Params):
-    """Parameters of `antidote_estimate`: as those of `antidote`, without an output."""
-
-    recipe: Recipe
-    calibration: str
-    variant: Literal["delta-revert", "weight-zeroing", "lora-space"] = "delta-revert"
-    alpha: float = 0.1
-    norm: Literal["paper", "authors' code", "ours"] = "authors' code"
-    modules: tuple[str, ...] = ()
-    model: str = ""
-    limit: int | None = Field(default=2000, ge=1)
-    seed: int = 0
-    device: str = "auto"

@@ -7,13 +7,13 @@ from typing import Any
 
 from trimtab.control import Control
 from trimtab.jobs.mask_params import (
-    AntidoteEstimateParams,
     DifferenceScoresParams,
     MaskScoresParams,
     MaskSharesParams,
     SomfScoresParams,
 )
 from trimtab.jobs.params import (
+    AntidoteEstimateParams,
     MaskAccountParams,
     MaskBuildParams,
     MaskCombineParams,

@@ -161,17 +161,15 @@ class SomfExportParams(Params):
     overwrite: bool = False
 
 
-class AntidoteParams(Params):
-    """Parameters of `antidote`: see `trimtab.realign.antidote_run`.
+class AntidoteEstimateParams(Params):
+    """Parameters of `antidote_estimate`, and those of `antidote` that say what would be pruned.
 
     `calibration` is a file of harmful prompts with harmful answers, or of preference pairs, of
-    which the rejected answers are taken; `limit` takes so many, evenly spread. `control` is where
-    the random control goes, if it is wanted.
+    which the rejected answers are taken; `limit` takes so many, evenly spread.
     """
 
     recipe: Recipe
     calibration: str
-    output: str
     variant: Literal["delta-revert", "weight-zeroing", "lora-space"] = "delta-revert"
     alpha: float = 0.1
     norm: Literal["paper", "authors' code", "ours"] = "authors' code"
@@ -179,9 +177,18 @@ class AntidoteParams(Params):
     model: str = ""
     limit: int | None = Field(default=2000, ge=1)
     seed: int = 0
+    device: str = "auto"
+
+
+class AntidoteParams(AntidoteEstimateParams):
+    """Parameters of `antidote`: see `trimtab.realign.antidote_run`.
+
+    `control` is where the random control goes, if it is wanted.
+    """
+
+    output: str
     rescale: bool = False
     control: str | None = None
-    device: str = "auto"
     overwrite: bool = False
 
 

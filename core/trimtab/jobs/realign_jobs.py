@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from trimtab.control import Control
 from trimtab.jobs.common import chosen_devices
-from trimtab.jobs.mask_params import AntidoteEstimateParams, SomfScoresParams
-from trimtab.jobs.params import AntidoteParams, SomfExportParams, SomfParams
+from trimtab.jobs.mask_params import SomfScoresParams
+from trimtab.jobs.params import (
+    AntidoteEstimateParams,
+    AntidoteParams,
+    SomfExportParams,
+    SomfParams,
+)
 
 if TYPE_CHECKING:
     from trimtab.realign.antidote_work import AntidoteOptions
@@ -106,7 +111,7 @@ def antidote_estimate(params: AntidoteEstimateParams, control: Control) -> dict[
     )
 
 
-def _antidote_options(params: AntidoteParams | AntidoteEstimateParams) -> AntidoteOptions:
+def _antidote_options(params: AntidoteEstimateParams) -> AntidoteOptions:
     from trimtab.realign.antidote_work import AntidoteOptions
 
     rescale = isinstance(params, AntidoteParams) and params.rescale

@@ -30,6 +30,15 @@ def splitter(orientation: Qt.Orientation, *widgets: QWidget) -> QSplitter:
     return result
 
 
+def three_columns(left: QWidget, middle: QWidget, right: QWidget, *sizes: int) -> QSplitter:
+    """Put three columns side by side, `sizes` px wide; the middle one takes the room there is."""
+    result = splitter(Qt.Orientation.Horizontal, left, middle, right)
+    for place, stretch in enumerate((0, 1, 0)):
+        result.setStretchFactor(place, stretch)
+    result.setSizes(list(sizes))
+    return result
+
+
 def scrolled(content: QWidget, least: int) -> QScrollArea:
     """Let a column scroll where the window is too low for it; never narrower than `least` px."""
     content.setObjectName("scrolled")

@@ -9,7 +9,7 @@ from trimtab_gui.desk import Desk
 from trimtab_gui.looking import Looking
 from trimtab_gui.masking import Masking
 from trimtab_gui.merging import Merging
-from trimtab_gui.views.columns import column, scrolled, splitter
+from trimtab_gui.views.columns import column, scrolled, splitter, three_columns
 from trimtab_gui.views.heatmap_card import HeatmapCard
 from trimtab_gui.views.inspect.layer_cards import LayerCards
 from trimtab_gui.views.lineup_panel import LineupPanel
@@ -62,11 +62,7 @@ class Workbench(QWidget):
         self.centre = splitter(Qt.Orientation.Vertical, self.heatmap, self.over_layers)
         self.centre.setStretchFactor(0, 3)
         self.centre.setStretchFactor(1, 2)
-        self.columns = splitter(Qt.Orientation.Horizontal, scrolled(left, 250), self.centre, right)
-        self.columns.setStretchFactor(0, 0)
-        self.columns.setStretchFactor(1, 1)
-        self.columns.setStretchFactor(2, 0)
-        self.columns.setSizes([LEFT, 900, RIGHT])
+        self.columns = three_columns(scrolled(left, 250), self.centre, right, LEFT, 900, RIGHT)
         self._row_sizes = {key: list(sizes) for key, sizes in ROWS.items()}
         self._place = "inspect"
         self.centre.setSizes(self._row_sizes[self._place])

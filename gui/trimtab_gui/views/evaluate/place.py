@@ -14,7 +14,7 @@ from trimtab_gui.desk import Desk
 from trimtab_gui.evaluating import Evaluating
 from trimtab_gui.plots.card import PlotCard
 from trimtab_gui.sweeping import Sweeping
-from trimtab_gui.views.columns import column, scrolled, splitter
+from trimtab_gui.views.columns import column, scrolled, splitter, three_columns
 from trimtab_gui.views.evaluate.answers_panel import AnswersPanel
 from trimtab_gui.views.evaluate.change_panel import ChangePanel
 from trimtab_gui.views.evaluate.chat_panel import ChatPanel
@@ -94,10 +94,7 @@ class EvaluatePlace(QWidget):
         self.rows.setStretchFactor(0, 11)
         self.rows.setStretchFactor(1, 9)
         self.rows.setSizes([440, 360])
-        self.columns = splitter(Qt.Orientation.Horizontal, scrolled(left, 250), self.rows, right)
-        for place, stretch in enumerate((0, 1, 0)):
-            self.columns.setStretchFactor(place, stretch)
-        self.columns.setSizes([LEFT, 900, RIGHT])
+        self.columns = three_columns(scrolled(left, 250), self.rows, right, LEFT, 900, RIGHT)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(14, 0, 14, 0)
         outer.addWidget(self.columns)

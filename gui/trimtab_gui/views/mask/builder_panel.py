@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PySide6.QtCore import QSize, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton
@@ -16,7 +18,6 @@ from trimtab_gui.views.mask.brush import Brush
 from trimtab_gui.views.mask.builders import BUILDERS, BY_ID, Values, request, rule_entry
 from trimtab_gui.views.mask.form import BuilderForm
 from trimtab_gui.views.mask.learning_view import LearningView
-from trimtab_gui.views.mask.prompt_set import PromptSet
 from trimtab_gui.widgets import FactsTable, Panel, label, quiet_button
 from trimtab_gui.widgets.formula_popup import formula_popup
 from trimtab_gui.widgets.labels import set_tone
@@ -127,9 +128,7 @@ class BuilderPanel(Panel):
         for field in BY_ID["somf"].fields:
             value = params[field.key]
             if field.sets:
-                prompts = self.forms["somf"].controls[field.key]
-                assert isinstance(prompts, PromptSet)
-                text = f"{prompts.count:,}"
+                text = f"{self.forms['somf'].prompts(field.key).count:,}"
             else:
                 text = field.choices[value] if field.choices else f"{value:g}"
             shown.append((field.title, text, field.tip))
@@ -145,7 +144,7 @@ class BuilderPanel(Panel):
             error = building.error
             tone, said = "danger", f"{error.what} {error.why} {error.fix}".strip()
         elif kind == "somf" and (report := building.reports.get("somf")):
-            said, tone = self._learned(dict(report))
+            said, tone = self._learned(report)
         elif kind == "antidote" and self._pruned_folder:
             said = self.tr("The pruned copy is {folder}. No mask is needed with it.").format(
                 folder=texts.home_path(Path(self._pruned_folder))
@@ -159,16 +158,15 @@ class BuilderPanel(Panel):
         self.note.setVisible(bool(said))
         set_tone(self.note, tone)
 
-    def _learned(self, report: dict[str, object]) -> tuple[str, str]:
-        undecided = texts.percent(float(report["undecided"]))  # type: ignore[arg-type]
+    def _learned(self, report: Mapping[str, Any]) -> tuple[str, str]:
+        undecided = texts.percent(report["undecided"])
         if not report["informative"]:
             return self.tr(
                 "The mask has learned nothing: σ(x) of {share} of the entries is still near one "
                 "half. Raise the rate, or the steps."
             ).format(share=undecided), "danger"
-        preference = report["preference"]
-        assert isinstance(preference, dict)
-        shares = {key: texts.percent(value["share"]) for key, value in preference.items()}
+        preference = report["preference"].items()
+        shares = {key: texts.percent(value["share"]) for key, value in preference}
         return self.tr(
             "Safe answer preferred on pairs kept aside: {no} without a mask, {yes} with it, "
             "{chance} with its random control. Learned at ratio 1. {share} undecided."

@@ -105,6 +105,12 @@ class BuilderForm(QWidget):
             if isinstance(control, QSpinBox):
                 control.setMaximum(last)
 
+    def prompts(self, key: str) -> PromptSet:
+        """Return the control of a field that takes a set of prompts."""
+        control = self.controls[key]
+        assert isinstance(control, PromptSet)
+        return control
+
     @property
     def values(self) -> dict[str, Any]:
         """What is chosen, by the fields' keys; a prompt set by its file."""

@@ -11,7 +11,7 @@ from trimtab_gui.mask_building import MaskBuilding
 from trimtab_gui.masking import Masking
 from trimtab_gui.plots import PlotCard
 from trimtab_gui.preview import LivePreview
-from trimtab_gui.views.columns import column, scrolled, splitter
+from trimtab_gui.views.columns import column, scrolled, splitter, three_columns
 from trimtab_gui.views.mask.answers_panel import MaskAnswersPanel
 from trimtab_gui.views.mask.builder_panel import BuilderPanel
 from trimtab_gui.views.mask.builders import BUILDERS
@@ -70,10 +70,7 @@ class MaskPlace(QWidget):
         self.rows.setStretchFactor(0, 11)
         self.rows.setStretchFactor(1, 9)
         self.rows.setSizes([470, 360])
-        self.columns = splitter(Qt.Orientation.Horizontal, scrolled(left, 250), self.rows, right)
-        for place, stretch in enumerate((0, 1, 0)):
-            self.columns.setStretchFactor(place, stretch)
-        self.columns.setSizes([LEFT, 900, RIGHT])
+        self.columns = three_columns(scrolled(left, 250), self.rows, right, LEFT, 900, RIGHT)
         outer = QHBoxLayout(self)
         outer.setContentsMargins(14, 0, 14, 0)
         outer.setSpacing(theme.GAP)

@@ -97,22 +97,25 @@ def test_an_interrupted_merge_resumes_to_the_same_bytes(
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from trimtab.checkpoints import reader
 from trimtab.control import Unattended
-from trimtab.merging import planner
+from trimtab.merging import planner, writer
 from trimtab.merging.engine import run_merge
 from trimtab.merging.planner import plan_merge
 from trimtab.merging.recipe import load_recipe, open_lineup
 import os
 
 planner.ITEM = {item}
-slow = reader.TensorReader.read
+journalled = 0
+finished = writer.CheckpointWriter.finished
 
-def read(self, *where, **how):
-    time.sleep({seconds})
-    return slow(self, *where, **how)
+def noted(self, *piece):
+    global journalled
+    finished(self, *piece)
+    journalled += 1
+    if journalled >= {hang_after}:
+        time.sleep(3600)
 
-reader.TensorReader.read = read
+writer.CheckpointWriter.finished = noted
 renames = 0
 rename = Path.rename
 
@@ -131,12 +134,12 @@ run_merge(plan, Path(sys.argv[2]), Unattended(), threads=2, overwrite=True)
 
 
 def start(
-    made: Recipe, output: Path, seconds: float = 0.0, die_after_rename: int = 0
+    made: Recipe, output: Path, hang_after: int = 10_000, die_after_rename: int = 0
 ) -> subprocess.Popen[bytes]:
-    """A merge in a process of its own, slow enough to be caught, or dying while it commits."""
+    """A merge in a process of its own that waits after some pieces, or dies while it commits."""
     path = output.parent / "recipe.yaml"
     path.write_text(made.to_yaml())
-    script = SCRIPT.format(item=ITEM, seconds=seconds, die_after_rename=die_after_rename)
+    script = SCRIPT.format(item=ITEM, hang_after=hang_after, die_after_rename=die_after_rename)
     return subprocess.Popen([sys.executable, "-c", script, str(path), str(output)])
 
 
@@ -151,10 +154,10 @@ def test_a_killed_merge_resumes_to_the_same_bytes(
 ) -> None:
     output = tmp_path / "out"
     wanted = random.Random(seed).randint(2, 40)
-    process = start(made, output, seconds=0.01)
+    process = start(made, output, hang_after=wanted)
     try:
         deadline = time.monotonic() + 60
-        while journal_lines(output) < wanted and time.monotonic() < deadline:
+        while journal_lines(output) <= wanted and time.monotonic() < deadline:
             time.sleep(0.002)
         assert process.poll() is None
     finally:
@@ -162,7 +165,7 @@ def test_a_killed_merge_resumes_to_the_same_bytes(
         process.wait()
     assert process.returncode == -signal.SIGKILL
     assert not output.exists()
-    assert 2 <= journal_lines(output) < 49
+    assert wanted < journal_lines(output) < 49
     merge(made, output, resume=True)
     assert safetensors(output) == whole
 
